@@ -1,0 +1,1 @@
+"""Consensus and membership: pure cores, thin drivers; payloads are opaque bytes."""

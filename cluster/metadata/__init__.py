@@ -1,0 +1,1 @@
+"""The metadata group: typed commands that order everything that is not row data."""

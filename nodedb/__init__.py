@@ -1,0 +1,1 @@
+"""The node: whatever touches sockets, disks and clocks is joined here."""

@@ -1,0 +1,1 @@
+"""Execution of data definition statements: one module per family of objects."""

@@ -1,0 +1,68 @@
+"""Binding of what DDL stores: expressions over one table, views, and queries whose columns make a table."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nodedb.catalog.ddl.environment import DdlEnvironment
+from sql.ast.query import Expression, Query
+from sql.binder.bound import OutputColumn
+from sql.binder.statement import bind_expression, bind_statement
+from sql.binder.view import qualify_view_query
+from sql.catalog.descriptor import Column, ViewColumn
+from sql.types.base import NO_TYPMOD, SqlType
+
+
+class BoundView(NamedTuple):
+    """A query made fit for storing: names qualified and ``*`` expanded, with its columns and what it reads.
+
+    ``depends_on`` are (relation id, column position or -1 for the relation as such).
+    """
+
+    query: Query
+    columns: tuple[ViewColumn, ...]
+    depends_on: tuple[tuple[int, int], ...]
+
+
+def bind_over(
+    env: DdlEnvironment,
+    expression: Expression,
+    columns: tuple[Column, ...],
+    *,
+    relation: str,
+    purpose: str,
+    target: Column | None = None,
+) -> SqlType:
+    """Check an expression over a table's columns and return its type, that of ``target`` if it is assigned to it.
+
+    ``purpose`` is default, check, generated, index, predicate or using: it selects the binder's refusals.
+    """
+    bound = bind_expression(
+        expression,
+        [
+            OutputColumn(number, column.name, column.type, column.typmod)
+            for number, column in enumerate(columns)
+        ],
+        env.catalog,
+        target_type=None if target is None else target.type,
+        target_typmod=NO_TYPMOD if target is None else target.typmod,
+        purpose=purpose,
+        relation=relation,
+        column="" if target is None else target.name,
+    )
+    return bound.type
+
+
+def _columns(columns: tuple[OutputColumn, ...]) -> tuple[ViewColumn, ...]:
+    return tuple(ViewColumn(column.name, column.type.oid, column.typmod) for column in columns)
+
+
+def bind_view(env: DdlEnvironment, query: Query) -> BoundView:
+    """Bind a view's query and make it fit for storing."""
+    stored, columns, depends_on = qualify_view_query(query, env.catalog)
+    return BoundView(stored, _columns(columns), depends_on)
+
+
+def query_columns(env: DdlEnvironment, query: Query) -> tuple[ViewColumn, ...]:
+    """Bind a query and return its output columns."""
+    return _columns(bind_statement(query, env.catalog).columns)

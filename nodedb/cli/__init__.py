@@ -1,0 +1,1 @@
+"""The ``nodedb`` command."""

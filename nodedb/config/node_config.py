@@ -1,0 +1,224 @@
+"""The settings of ``nodedb start``.
+
+Each field has a flag (``--sql-addr``), a variable (``NODEDB_SQL_ADDR``) and a TOML key (``sql_addr``), all derived from
+its name. Later sources win: built-in default, TOML file, environment, flag. Lists are comma-separated in flags and
+variables. Nothing is guessed: what does not read as its type is a fault, and all faults are reported together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+
+class Address(NamedTuple):
+    """A host and a port; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class ConfigFaults(Exception):
+    """Everything wrong with the settings. An operator acts; the command exits with 2."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """Settings of one node; ``docs/operations.md`` describes each."""
+
+    store: Path
+    sql_addr: Address = Address("127.0.0.1", 6432)
+    http_addr: Address = Address("127.0.0.1", 6480)
+    rpc_addr: Address = Address("127.0.0.1", 9400)
+    advertise_sql: Address | None = None
+    advertise_http: Address | None = None
+    advertise_rpc: Address | None = None
+    join: tuple[str, ...] = ()
+    join_token_file: Path | None = None
+    node_id: int | None = None
+    role: str = "voter"
+    locality: tuple[str, ...] = ()
+    num_groups: int | None = None
+    replication_factor: int | None = None
+    certs_dir: Path | None = None
+    cluster_secret_file: Path | None = None
+    superuser_password_file: Path | None = None
+    insecure: bool = False
+    insecure_network: tuple[str, ...] = ()
+    log_format: str = "text"
+    debug: bool = False
+    fault_injection: bool = False
+    set: tuple[str, ...] = ()
+    max_connections: int = 1000
+    wal_segment_bytes: int = 64 * 1024 * 1024
+    map_bytes: int = 1 << 40
+    disk_reserve_bytes: int = 256 * 1024 * 1024
+    gc_ttl_seconds: int = 600
+    drain_seconds: int = 30
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Session variable defaults from ``--set name=value``."""
+        return dict(item.split("=", 1) for item in self.set)
+
+
+def _parse_address(text: str) -> Address:
+    host, separator, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("expected HOST:PORT")
+    return Address(host, int(port))
+
+
+def _parse_list(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return tuple(part for item in value for part in _parse_list(item))
+    raise ValueError("expected a list of texts")
+
+
+def _parse_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "yes", "on", "1"):
+        return True
+    if isinstance(value, str) and value.lower() in ("false", "no", "off", "0", ""):
+        return False
+    raise ValueError("expected true or false")
+
+
+def _parse_int(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError("expected a whole number")
+    try:
+        number = int(value)
+    except ValueError:
+        raise ValueError("expected a whole number") from None
+    if number < 0:
+        raise ValueError("must not be negative")
+    return number
+
+
+def _parse_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected a text")
+    return value
+
+
+_PARSERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "Path": lambda value: Path(_parse_text(value)),
+    "Address": lambda value: _parse_address(_parse_text(value)),
+    "tuple[str, ...]": _parse_list,
+    "bool": _parse_bool,
+    "int": _parse_int,
+    "str": _parse_text,
+}
+_CHOICES: Final = {"role": ("voter", "replica"), "log_format": ("text", "json")}
+
+
+def field_names() -> list[tuple[str, str]]:
+    """Return (name, type) of every setting, in order: the CLI makes its flags of it."""
+    return [
+        (field.name, str(field.type).removesuffix(" | None")) for field in dataclasses.fields(NodeConfig)
+    ]
+
+
+def load_config(
+    flags: Mapping[str, Any], environment: Mapping[str, str], config_file: str | None
+) -> NodeConfig:
+    """Merge the sources. Raises ConfigFaults naming every bad value with where it came from."""
+    faults: list[str] = []
+    values: dict[str, Any] = {}
+    path = config_file or environment.get("NODEDB_CONFIG")
+    sources = [*_toml_source(path, faults), *_environment_source(environment), *_flag_source(flags)]
+    types = dict(field_names())
+    for name, value, source in sources:
+        if name not in types:
+            faults.append(f"{source}: unknown setting {name!r}")
+            continue
+        try:
+            values[name] = _parse(name, types[name], value)
+        except ValueError as error:
+            faults.append(f"{source}: {name} = {value!r}: {error}")
+    if "store" not in values and not any(" store = " in fault for fault in faults):
+        faults.append("--store is required (or NODEDB_STORE, or store in the configuration file)")
+    if faults:
+        raise ConfigFaults(faults)
+    config = NodeConfig(**values)
+    faults = _check(config)
+    if faults:
+        raise ConfigFaults(faults)
+    return config
+
+
+def _parse(name: str, type_name: str, value: Any) -> Any:
+    parsed = _PARSERS[type_name](value)
+    if name in _CHOICES and parsed not in _CHOICES[name]:
+        raise ValueError(f"expected one of {', '.join(_CHOICES[name])}")
+    return parsed
+
+
+def _toml_source(path: str | None, faults: list[str]) -> list[tuple[str, Any, str]]:
+    if path is None:
+        return []
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  the operator's own spelling in messages
+            table = tomllib.load(file)
+    except OSError as error:
+        faults.append(f"{path}: {error.strerror}")
+        return []
+    except tomllib.TOMLDecodeError as error:
+        faults.append(f"{path}: {error}")
+        return []
+    return [(name.replace("-", "_"), value, path) for name, value in table.items()]
+
+
+def _environment_source(environment: Mapping[str, str]) -> list[tuple[str, Any, str]]:
+    names = {f"NODEDB_{name.upper()}": name for name, _ in field_names()}
+    return [(names[key], value, key) for key, value in environment.items() if key in names]
+
+
+def _flag_source(flags: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
+    return [
+        (name, value, f"--{name.replace('_', '-')}")
+        for name, value in flags.items()
+        if value is not None
+    ]
+
+
+def _check(config: NodeConfig) -> list[str]:
+    """Return the faults that concern several settings at once."""
+    faults = []
+    for name in ("sql", "http", "rpc"):
+        address: Address = getattr(config, f"{name}_addr")
+        if address.host in ("0.0.0.0", "::") and getattr(config, f"advertise_{name}") is None:  # noqa: S104  the check itself
+            faults.append(f"--{name}-addr {address} listens everywhere: give --advertise-{name} HOST:PORT")
+    for network in config.insecure_network:
+        try:
+            ip_network(network)
+        except ValueError as error:
+            faults.append(f"--insecure-network {network}: {error}")
+    if config.insecure_network and not config.insecure:
+        faults.append("--insecure-network needs --insecure")
+    if config.wal_segment_bytes < 1 << 20:
+        faults.append("wal_segment_bytes must be at least 1 MiB")
+    faults.extend(f"--set {item}: expected name=value" for item in config.set if "=" not in item)
+    faults.extend(f"--locality {item}: expected key=value" for item in config.locality if "=" not in item)
+    for name in ("join", "join_token_file", "cluster_secret_file"):
+        if getattr(config, name):
+            faults.append(f"--{name.replace('_', '-')}: this version runs single nodes only")
+    if config.role != "voter":
+        faults.append("--role replica: this version runs single nodes only")
+    return faults

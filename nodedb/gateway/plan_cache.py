@@ -1,0 +1,161 @@
+"""The plan cache: from text (or a parsed statement) to something that can be executed many times.
+
+A plan is good for one catalog version, search path, database and role: all four are in the key, so a changed catalog
+never meets an old plan, and old plans fall out at the end of the LRU. Sessions with uncommitted DDL bypass the cache.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar, cast
+
+from nodedb.catalog.session_catalog import SessionCatalog
+from sql.ast.query import Delete, DmlStatement, Insert, Select, SetOperation, Update, Values
+from sql.ast.utility import Statement
+from sql.binder import bind_statement
+from sql.binder.bound import BoundStatement
+from sql.catalog.descriptor import Sequence as SequenceDescriptor
+from sql.catalog.descriptor import Table, View
+from sql.errors import SqlSyntaxError
+from sql.parser import parse_statements
+from sql.planner import PhysicalPlan, plan_statement
+from sql.types.base import SqlType
+
+ENTRIES_MAX: Final = 2048
+TEXT_BYTES_MAX: Final = 64 * 1024
+"""Longer texts are not worth their memory: they are bulk loads, seldom repeated."""
+
+PlanKey = tuple[object, ...]
+T = TypeVar("T")
+DML_CLASSES: Final = (Select, Values, SetOperation, Insert, Update, Delete)
+
+
+class PreparedPlan:
+    """A bound and planned query or DML statement."""
+
+    __slots__ = ("bound", "checked_privileges", "columns", "is_read_only", "lock_relations", "plan")
+
+    def __init__(self, bound: BoundStatement, plan: PhysicalPlan) -> None:
+        self.bound = bound
+        self.plan = plan
+        self.checked_privileges = False
+        self.columns: tuple[Any, ...] | None = None
+        self.is_read_only = bound.kind == "select" and not writes_or_locks(bound)
+        self.lock_relations = tuple(dict.fromkeys(bound.relations))
+
+    def check_privileges(self, catalog: SessionCatalog) -> None:
+        """Raise InsufficientPrivilege (42501) unless the role may run it; once per plan, for the role is in the key."""
+        for relation_id, letters in self.bound.privileges:
+            relation = catalog.snapshot.get(relation_id)
+            if isinstance(relation, (Table, View, SequenceDescriptor)):
+                catalog.check_privilege(relation, letters)
+        self.checked_privileges = True
+
+
+def writes_or_locks(bound: BoundStatement) -> bool:
+    """Tell whether any privilege beyond reading is asked: data-modifying CTEs and FOR UPDATE do."""
+    return any(set(letters) - {"r", "U"} for _, letters in bound.privileges)
+
+
+class LruCache(OrderedDict[PlanKey, T]):
+    """The newest ``limit`` entries."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def find(self, key: PlanKey) -> T | None:
+        """Return an entry and make it the newest."""
+        found = self.get(key)
+        if found is not None:
+            self.move_to_end(key)
+        return found
+
+    def store(self, key: PlanKey, value: T) -> None:
+        """Add an entry; the oldest one goes when there are too many."""
+        self[key] = value
+        if len(self) > self._limit:
+            self.popitem(last=False)
+
+
+class PlanCache:
+    """Parsed statements and plans, shared by all sessions of a node."""
+
+    def __init__(self, entries_max: int = ENTRIES_MAX) -> None:
+        self._parsed: LruCache[Statement] = LruCache(entries_max)
+        self._plans: LruCache[PreparedPlan] = LruCache(entries_max)
+        self.hits = 0
+        self.misses = 0
+
+    def parse_one(self, text: str) -> Statement | None:
+        """Parse a text that may hold one statement (None: none at all), as Parse messages do."""
+        found = self._parsed.find((text,))
+        if found is not None:
+            return found
+        statements = parse_statements(text)
+        if not statements:
+            return None
+        if len(statements) > 1:
+            raise SqlSyntaxError("cannot insert multiple commands into a prepared statement")
+        statement = statements[0].statement
+        if len(text) <= TEXT_BYTES_MAX:
+            self._parsed.store((text,), statement)
+        return statement
+
+    def parsed_single(self, text: str) -> Statement | None:
+        """Return the statement of a simple query's text that was parsed before and held just one."""
+        return self._parsed.find((text,))
+
+    def remember_single(self, text: str, statement: Statement) -> None:
+        """Keep a parsed statement for its text."""
+        if len(text) <= TEXT_BYTES_MAX:
+            self._parsed.store((text,), statement)
+
+    def plan(
+        self,
+        statement: DmlStatement,
+        text: str,
+        parameter_types: Sequence[SqlType | None],
+        catalog: SessionCatalog,
+        *,
+        plan_key: object,
+    ) -> PreparedPlan:
+        """Return a plan for the statement, from the cache when ``text`` was planned under the same catalog."""
+        if plan_key is None or not text or len(text) > TEXT_BYTES_MAX:
+            return self._make(statement, parameter_types, catalog)
+        key = (text, tuple(parameter_types), plan_key)
+        found = self._plans.find(key)
+        if found is not None:
+            self.hits += 1
+            return found
+        self.misses += 1
+        plan = self._make(statement, parameter_types, catalog)
+        self._plans.store(key, plan)
+        return plan
+
+    def find(self, text: str, parameter_types: tuple[SqlType | None, ...], plan_key: object) -> PreparedPlan | None:
+        """Return a cached plan without parsing: the hot path of the simple protocol."""
+        found = self._plans.find((text, parameter_types, plan_key))
+        if found is not None:
+            self.hits += 1
+        return found
+
+    def _make(
+        self,
+        statement: DmlStatement,
+        parameter_types: Sequence[SqlType | None],
+        catalog: SessionCatalog,
+    ) -> PreparedPlan:
+        bound = bind_statement(statement, catalog, parameter_types)
+        return PreparedPlan(bound, plan_statement(bound, catalog))
+
+
+def is_dml(statement: Statement) -> bool:
+    """Tell whether a statement is bound and planned, rather than executed from its AST."""
+    return isinstance(statement, DML_CLASSES)
+
+
+def as_dml(statement: Statement) -> DmlStatement:
+    """Narrow a statement that ``is_dml``."""
+    return cast(DmlStatement, statement)

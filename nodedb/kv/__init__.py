@@ -1,0 +1,1 @@
+"""The data group: its log entries, MVCC state and locks."""

@@ -1,0 +1,1 @@
+"""The PostgreSQL protocol 3.0 front end: bytes to session calls, results to bytes."""

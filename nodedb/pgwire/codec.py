@@ -1,0 +1,286 @@
+"""Frontend message codec of PostgreSQL protocol 3.0: bytes in, typed messages out, no I/O.
+
+Wire shape: ``tag:1 | length:int32 | body``, big-endian; length counts itself but not the tag.
+A bad header loses the framing: ``FatalError``. A bad body does not, since its end is known:
+``ProtocolViolation`` (08P01) or ``CharacterNotInRepertoire`` (22021), and the next call goes on
+behind it; ``last_tag`` tells which message it was. Before the startup message the frame has no tag:
+see ``startup``.
+
+Source: PostgreSQL docs, "Message Formats".
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from nodedb.pgwire import message as m
+from nodedb.session.encoding import decode_utf8
+from nodedb.pgwire.errors import FatalError, framing_lost
+from sql.errors import ProgramLimitExceeded, ProtocolViolation
+
+MESSAGE_BYTES_MAX: Final = 256 * 1024 * 1024
+_SMALL_MESSAGE_BYTES_MAX: Final = 10_000
+_HEADER_BYTES: Final = 5
+_LENGTH_BYTES: Final = 4
+_header = struct.Struct("!Bi").unpack_from
+_int32 = struct.Struct("!i").unpack_from
+_uint16 = struct.Struct("!H").unpack_from
+_SYNC: Final = m.Sync()
+
+
+def _string(data: bytes, start: int, end: int) -> tuple[str, int]:
+    """Return the NUL-terminated string at ``start`` and the offset behind its terminator."""
+    stop = data.find(0, start, end)
+    if stop < 0:
+        raise ProtocolViolation("invalid string in message")
+    try:
+        return data[start:stop].decode(), stop + 1
+    except UnicodeDecodeError:
+        return decode_utf8(data[start:stop]), stop + 1  # raises, with PostgreSQL's message
+
+
+def _only_string(data: bytes, start: int, end: int) -> str:
+    text, offset = _string(data, start, end)
+    _expect_end(offset, end)
+    return text
+
+
+def _expect_end(offset: int, end: int) -> None:
+    if offset != end:
+        raise ProtocolViolation("invalid message format")
+
+
+def _formats(data: bytes, offset: int, end: int) -> tuple[tuple[int, ...], int]:
+    """Return a counted list of int16 format codes and the offset behind it."""
+    if offset + 2 > end:
+        raise ProtocolViolation("insufficient data left in message")
+    count = _uint16(data, offset)[0]
+    offset += 2
+    if count == 0:
+        return (), offset
+    if offset + 2 * count > end:
+        raise ProtocolViolation("insufficient data left in message")
+    return struct.unpack_from(f"!{count}h", data, offset), offset + 2 * count
+
+
+def _decode_bind(data: bytes, start: int, end: int) -> m.Bind:
+    portal, offset = _string(data, start, end)
+    statement, offset = _string(data, offset, end)
+    formats, offset = _formats(data, offset, end)
+    if offset + 2 > end:
+        raise ProtocolViolation("insufficient data left in message")
+    count = _uint16(data, offset)[0]
+    offset += 2
+    if len(formats) > 1 and len(formats) != count:
+        raise ProtocolViolation(
+            f"bind message has {len(formats)} parameter formats but {count} parameters"
+        )
+    parameters: list[bytes | None] = []
+    while count:
+        count -= 1
+        if offset + _LENGTH_BYTES > end:
+            raise ProtocolViolation("insufficient data left in message")
+        length = _int32(data, offset)[0]
+        offset += _LENGTH_BYTES
+        if length >= 0:
+            value = data[offset : offset + length]
+            offset += length
+            if offset > end:
+                raise ProtocolViolation("insufficient data left in message")
+            parameters.append(value)
+        elif length == -1:
+            parameters.append(None)
+        else:
+            raise ProtocolViolation("insufficient data left in message")
+    result_formats, offset = _formats(data, offset, end)
+    _expect_end(offset, end)
+    return m.Bind(portal, statement, formats, parameters, result_formats)
+
+
+def _decode_execute(data: bytes, start: int, end: int) -> m.Execute:
+    portal, offset = _string(data, start, end)
+    if offset + _LENGTH_BYTES != end:
+        raise ProtocolViolation("invalid message format")
+    # A negative limit means no limit, as in PostgreSQL.
+    return m.Execute(portal, max(_int32(data, offset)[0], 0))
+
+
+def _decode_parse(data: bytes, start: int, end: int) -> m.Parse:
+    statement, offset = _string(data, start, end)
+    text, offset = _string(data, offset, end)
+    if offset + 2 > end:
+        raise ProtocolViolation("insufficient data left in message")
+    count = _uint16(data, offset)[0]
+    offset += 2
+    if offset + _LENGTH_BYTES * count > end:
+        raise ProtocolViolation("insufficient data left in message")
+    oids = struct.unpack_from(f"!{count}I", data, offset)
+    _expect_end(offset + _LENGTH_BYTES * count, end)
+    return m.Parse(statement, text, oids)
+
+
+def _decode_describe(data: bytes, start: int, end: int) -> m.FrontendMessage:
+    if start == end:
+        raise ProtocolViolation("no data left in message")
+    kind = data[start]
+    if kind == 0x50:
+        # "" in two compares: Describe of the unnamed portal comes with every prepared Execute.
+        if end - start == 2 and data[start + 1] == 0:
+            return m.DescribePortal("")
+        return m.DescribePortal(_only_string(data, start + 1, end))
+    if kind == 0x53:
+        return m.DescribeStatement(_only_string(data, start + 1, end))
+    raise ProtocolViolation(f"invalid DESCRIBE message subtype {kind}")
+
+
+def _decode_close(data: bytes, start: int, end: int) -> m.FrontendMessage:
+    if start == end:
+        raise ProtocolViolation("no data left in message")
+    kind = data[start]
+    if kind == 0x50:
+        return m.ClosePortal(_only_string(data, start + 1, end))
+    if kind == 0x53:
+        return m.CloseStatement(_only_string(data, start + 1, end))
+    raise ProtocolViolation(f"invalid CLOSE message subtype {kind}")
+
+
+def _decode_query(data: bytes, start: int, end: int) -> m.Query:
+    return m.Query(_only_string(data, start, end))
+
+
+def _decode_sync(_data: bytes, start: int, end: int) -> m.Sync:
+    _expect_end(start, end)
+    return _SYNC
+
+
+def _decode_flush(_data: bytes, start: int, end: int) -> m.Flush:
+    _expect_end(start, end)
+    return m.Flush()
+
+
+def _decode_copy_data(data: bytes, start: int, end: int) -> m.CopyData:
+    return m.CopyData(data[start:end])
+
+
+def _decode_copy_done(_data: bytes, start: int, end: int) -> m.CopyDone:
+    _expect_end(start, end)
+    return m.CopyDone()
+
+
+def _decode_copy_fail(data: bytes, start: int, end: int) -> m.CopyFail:
+    return m.CopyFail(_only_string(data, start, end))
+
+
+def _decode_function_call(_data: bytes, _start: int, _end: int) -> m.FunctionCall:
+    return m.FunctionCall()
+
+
+def _decode_password(data: bytes, start: int, end: int) -> m.PasswordMessage:
+    return m.PasswordMessage(data[start:end])
+
+
+def _decode_terminate(_data: bytes, _start: int, _end: int) -> m.Terminate:
+    return m.Terminate()
+
+
+_DECODERS: Final[dict[int, Callable[[bytes, int, int], m.FrontendMessage]]] = {
+    ord("B"): _decode_bind,
+    ord("E"): _decode_execute,
+    ord("S"): _decode_sync,
+    ord("D"): _decode_describe,
+    ord("P"): _decode_parse,
+    ord("Q"): _decode_query,
+    ord("C"): _decode_close,
+    ord("d"): _decode_copy_data,
+    ord("c"): _decode_copy_done,
+    ord("f"): _decode_copy_fail,
+    ord("H"): _decode_flush,
+    ord("F"): _decode_function_call,
+    ord("p"): _decode_password,
+    ord("X"): _decode_terminate,
+}
+# Only these carry data of the user. All others are short, so that a mad length is found at once.
+_LONG_TAGS: Final = frozenset(b"BPQdF")
+
+
+class FrontendDecoder:
+    """Reassembles messages from chunks of any size. After a FatalError no boundary is known."""
+
+    __slots__ = ("_chunks", "_data", "_offset", "_wanted", "last_tag", "message_bytes_max")
+
+    def __init__(self, message_bytes_max: int = MESSAGE_BYTES_MAX) -> None:
+        self.message_bytes_max = message_bytes_max
+        self._data = b""
+        self._offset = 0
+        # Chunks of a message that is not complete yet; joined once when _wanted bytes are there,
+        # so a large message costs one copy however small its pieces are.
+        self._chunks: list[bytes] = []
+        self._wanted = 0
+        self.last_tag = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as they came from the socket."""
+        if self._chunks:
+            self._chunks.append(data)
+            self._wanted -= len(data)
+            if self._wanted <= 0:
+                self._data = b"".join(self._chunks)
+                self._chunks.clear()
+        elif self._offset == len(self._data):
+            self._data = data
+            self._offset = 0
+        else:
+            self._data = self._data[self._offset :] + data
+            self._offset = 0
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes fed but not yet returned in a message."""
+        return len(self._data) - self._offset + sum(map(len, self._chunks))
+
+    @property
+    def is_amid_message(self) -> bool:
+        """True while the next message is known to be incomplete: only more input helps."""
+        return bool(self._chunks)
+
+    def next_message(self) -> m.FrontendMessage | None:
+        """Return the next complete message, or None when more bytes are needed.
+
+        Raises FatalError (08P01, 54000): unknown tag, bad length. Raises ProtocolViolation
+        (08P01), CharacterNotInRepertoire (22021): bad body; usable afterwards.
+        """
+        data = self._data
+        start = self._offset
+        body = start + _HEADER_BYTES
+        size = len(data)
+        if body > size:
+            return None
+        tag, length = _header(data, start)
+        end = start + 1 + length
+        if body <= end <= size and tag in _DECODERS and length <= self.message_bytes_max:
+            self.last_tag = tag
+            self._offset = end
+            return _DECODERS[tag](data, body, end)
+        self._check_header(tag, length)
+        self._start_collecting(data, start, end)
+        return None
+
+    def _check_header(self, tag: int, length: int) -> None:
+        if tag not in _DECODERS:
+            raise framing_lost(f"invalid frontend message type {tag}")
+        if length < _LENGTH_BYTES:
+            raise framing_lost("invalid message length")
+        if tag not in _LONG_TAGS and length > _SMALL_MESSAGE_BYTES_MAX:
+            raise framing_lost("invalid message length")
+        if length > self.message_bytes_max:
+            raise FatalError(
+                ProgramLimitExceeded(
+                    f"message of {length} bytes exceeds the limit of {self.message_bytes_max} bytes"
+                )
+            )
+
+    def _start_collecting(self, data: bytes, start: int, end: int) -> None:
+        self._wanted = end - len(data)
+        self._chunks.append(data[start:])
+        self._data = b""
+        self._offset = 0

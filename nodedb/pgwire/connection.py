@@ -1,0 +1,661 @@
+"""One connection as a coroutine over waiters: messages in, session calls, results into a buffer.
+
+The driver feeds bytes by ``receive`` and does what its ``ConnectionIo`` is asked for; no asyncio
+here. One coroutine lives as long as the connection and awaits only ``Waiter``s: for input, for room
+in the socket, for TLS, and whatever the session waits for. So a message costs no Task, and messages
+are processed strictly in order: what arrives while a statement waits is only buffered.
+
+States of the coroutine::
+
+    handshake -> serve <-> recover (skips to Sync after an error in an extended query)
+                   |  copy in (inside Query or Execute; other messages refused)
+                   v
+                 close (FATAL error, Terminate, client gone, drain)
+
+Output leaves when input runs dry, at ``output_bytes_flush``, and when the coroutine
+waits after a ReadyForQuery: the client may be waiting for exactly that.
+
+Not done here: the meaning of anything (session), timers and sockets (driver).
+
+Source: PostgreSQL docs, "Message Flow".
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol
+
+from nodedb.pgwire import backend
+from nodedb.pgwire import message as m
+from nodedb.pgwire.codec import FrontendDecoder
+from nodedb.pgwire.config import PgWireSettings
+from nodedb.session.encoding import decode_utf8
+from nodedb.pgwire.errors import (
+    ConnectionLost,
+    FatalError,
+    error_fields,
+    framing_lost,
+    is_fatal,
+    notice_fields,
+)
+from nodedb.pgwire.rows import (
+    BINARY_FORMAT,
+    FORMAT_CODES,
+    TEXT_FORMAT,
+    RowEncoder,
+    depends_on_settings,
+    row_encoder,
+)
+from nodedb.pgwire.startup import StartupDecoder
+from nodedb.session.api import (
+    CopyIn,
+    CopyOut,
+    FormatSettings,
+    FrontEndSession,
+    Result,
+    ResultColumn,
+)
+from nodedb.waiter import Runner, Waiter
+from sql.errors import (
+    FeatureNotSupported,
+    InvalidParameterValue,
+    ProtocolViolation,
+    SqlError,
+)
+
+_LOGGER: Final = logging.getLogger("nodedb.pgwire")
+# An error in one of these discards everything up to Sync.
+_EXTENDED_TAGS: Final = frozenset(b"PBEDCH")
+_SYNC_TAG: Final = ord("S")
+_ROWS_PER_STEP: Final = 256
+_SHAPES_MAX: Final = 512
+_TEXT_ONLY: Final = ((), (TEXT_FORMAT,))
+_BINARY_ONLY: Final = (BINARY_FORMAT,)
+
+
+class ConnectionIo(Protocol):
+    """What a connection asks of its driver."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; may call ``write_paused`` before it returns."""
+
+    def pause_input(self) -> None:
+        """Stop reading from the socket."""
+
+    def resume_input(self) -> None:
+        """Read from the socket again."""
+
+    def close(self) -> None:
+        """Close after what was written is sent."""
+
+
+class _Shape:
+    """RowDescription and encoder of one (columns, formats), as long as the columns object lives."""
+
+    __slots__ = ("columns", "encode", "formats", "row_description", "settings")
+
+    def __init__(
+        self, columns: tuple[ResultColumn, ...], formats: Sequence[int], settings: FormatSettings
+    ) -> None:
+        self.columns = columns
+        self.formats = formats
+        self.settings = _snapshot(settings) if depends_on_settings(columns) else None
+        self.encode: RowEncoder = row_encoder(columns, formats, settings)
+        self.row_description = backend.row_description(columns, formats)
+
+
+def _snapshot(settings: FormatSettings) -> tuple[Any, ...]:
+    return (
+        settings.date_style,
+        settings.interval_style,
+        settings.time_zone,
+        settings.extra_float_digits,
+        settings.bytea_output,
+    )
+
+
+class _FlushingRunner(Runner):
+    """A runner that lets its connection send what a waiting client may need."""
+
+    __slots__ = ("_after_step",)
+
+    def __init__(self, connection: "Connection") -> None:
+        super().__init__(connection.run(), connection.ended)
+        self._after_step = connection.after_step
+
+    def step(self) -> None:
+        super().step()
+        self._after_step()
+
+
+class Connection:
+    """One client. ``handshake`` makes the session; see ``nodedb.pgwire.handshake``.
+
+    ``on_end`` is called once when everything is over and the session is closed.
+    """
+
+    def __init__(
+        self,
+        io: ConnectionIo,
+        settings: PgWireSettings,
+        handshake: Callable[["Connection"], Awaitable[FrontEndSession]],
+        on_end: Callable[[], None],
+    ) -> None:
+        self.io = io
+        self.settings = settings
+        self.out = bytearray()
+        self.startup_decoder = StartupDecoder()
+        self.decoder = FrontendDecoder()
+        self.session: FrontEndSession | None = None
+        self.steps = 0
+        self._handshake = handshake
+        self._on_end = on_end
+        self._feed = self.startup_decoder.feed
+        self._input: Waiter[None] | None = None
+        self._is_input_paused = False
+        self._room: Waiter[None] | None = None
+        self._is_write_paused = False
+        self._is_eof = False
+        self._is_lost = False
+        self._is_flush_wanted = False
+        # Raised as soon as the connection is idle outside a block.
+        self._farewell: FatalError | None = None
+        self._in_simple_query = False
+        self._is_copying = False
+        self._shapes: dict[int, _Shape] = {}
+        self._handlers: dict[type, Callable[[Any], Awaitable[None]]] = {
+            m.Query: self._on_query,
+            m.Parse: self._on_parse,
+            m.DescribeStatement: self._on_describe_statement,
+            m.CloseStatement: self._on_close_statement,
+            m.ClosePortal: self._on_close_portal,
+            m.Flush: self._on_flush,
+            m.FunctionCall: self._on_function_call,
+            m.PasswordMessage: self._on_password,
+            m.Terminate: self._on_terminate,
+            # The rest of a COPY that failed here while the client was still sending.
+            m.CopyData: self._on_stray_copy,
+            m.CopyDone: self._on_stray_copy,
+            m.CopyFail: self._on_stray_copy,
+        }
+        self._runner = _FlushingRunner(self)
+
+    # What the driver calls.
+
+    def start(self) -> None:
+        """Begin; call once, when ``io`` can be used."""
+        self._runner.step()
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes from the socket and work as far as they reach."""
+        self._feed(data)
+        waiter = self._input
+        if waiter is not None:
+            if not self.decoder.is_amid_message:
+                self._input = None
+                waiter.set_result(None)
+        elif not self._is_input_paused and self._buffered_bytes > self.settings.input_bytes_pause:
+            self._is_input_paused = True
+            self.io.pause_input()
+
+    def eof(self) -> None:
+        """Note that no more input comes; what is there is still worked off and answered."""
+        self._is_eof = True
+        self._wake_input(ConnectionLost("end of input"))
+
+    def lost(self) -> None:
+        """Note that the socket is gone. A statement still ends in its own time."""
+        self._is_eof = True
+        self._is_lost = True
+        self._is_write_paused = False
+        self._wake_input(ConnectionLost("connection lost"))
+        if self._room is not None:
+            self._room.set_error(ConnectionLost("connection lost"))
+
+    def write_paused(self) -> None:
+        """Note that the socket takes no more for now."""
+        self._is_write_paused = True
+
+    def write_resumed(self) -> None:
+        """Note that the socket has room again."""
+        self._is_write_paused = False
+        if self._room is not None:
+            self._room.set_result(None)
+
+    def terminate(self, error: FatalError | ConnectionLost) -> None:
+        """End now, even amid a statement; a FatalError is reported to the client."""
+        if not self._wake_input(error) and not self._runner.interrupt(error):
+            # Called from within our own statement: leave when it is done.
+            self._farewell = error if isinstance(error, FatalError) else None
+
+    def terminate_when_idle(self, error: FatalError) -> None:
+        """End as soon as no statement and no transaction block is open."""
+        if self.session is not None and not self.is_idle:
+            self._farewell = error
+        else:
+            self.terminate(error)
+
+    @property
+    def is_idle(self) -> bool:
+        """True while the client has the turn and no transaction is open."""
+        return self._input is not None and self.session is not None and self._may_leave()
+
+    def deliver_asynchronous(self) -> None:
+        """Send what the session has pending now if the client has the turn."""
+        if self._input is not None and self.session is not None and not self._is_copying:
+            self._append_asynchronous(self.session)
+            self.flush()
+
+    def after_step(self) -> None:
+        """Send what the client may wait for; called whenever the coroutine stops."""
+        self.steps += 1
+        if self._is_flush_wanted:
+            self.flush()
+
+    def ended(self, error: BaseException | None) -> None:
+        """Take the end of the coroutine."""
+        if error is not None:
+            _LOGGER.error("connection failed while closing", exc_info=error)
+            self.io.close()
+        self._on_end()
+
+    # Input and output, also used by the handshake.
+
+    def flush(self) -> None:
+        """Hand the output buffer to the socket."""
+        self._is_flush_wanted = False
+        if self.out:
+            self.io.write(bytes(self.out))
+            self.out.clear()
+
+    async def wait_input(self) -> None:
+        """Send the output and wait for more input, or only for room in the socket."""
+        self.flush()
+        if self._is_write_paused:
+            # A client that does not read its answers gets no more of its questions processed.
+            await self._wait_room()
+            return
+        if self._is_eof:
+            raise ConnectionLost("end of input")
+        if self._farewell is not None and self._may_leave():
+            raise self._farewell
+        waiter = self._input = Waiter()
+        if self._is_input_paused:
+            self._is_input_paused = False
+            self.io.resume_input()
+        await waiter
+
+    def start_messages(self, message_bytes_max: int) -> None:
+        """Expect tagged messages from now on, of at most so many bytes."""
+        self.decoder = FrontendDecoder(message_bytes_max)
+        self.decoder.feed(self.startup_decoder.take_rest())
+        self._feed = self.decoder.feed
+
+    async def next_message(self) -> m.FrontendMessage:
+        """Wait for the next message; for the phases that are not worth a tight loop."""
+        while True:
+            message = self.decoder.next_message()
+            if message is not None:
+                return message
+            await self.wait_input()
+
+    def _may_leave(self) -> bool:
+        """Tell whether no transaction is open, not even the implicit one before a Sync."""
+        return self.session is None or (
+            self.session.transaction_status == b"I"
+            and not self._is_copying
+            and self.decoder.last_tag not in _EXTENDED_TAGS
+        )
+
+    @property
+    def _buffered_bytes(self) -> int:
+        return self.decoder.buffered_bytes + self.startup_decoder.buffered_bytes
+
+    def _wake_input(self, error: Exception) -> bool:
+        waiter = self._input
+        if waiter is None:
+            return False
+        self._input = None
+        return waiter.set_error(error)
+
+    async def _wait_room(self) -> None:
+        self._room = Waiter()
+        try:
+            await self._room
+        finally:
+            self._room = None
+
+    async def _give_way(self) -> None:
+        """Send a large piece of output; wait while the socket is full."""
+        self.flush()
+        if self._is_lost:
+            raise ConnectionLost("connection lost")
+        if self._is_write_paused:
+            await self._wait_room()
+
+    # The life of the connection.
+
+    async def run(self) -> None:
+        """Live from the first byte to the last."""
+        try:
+            self.session = await self._handshake(self)
+            self._ready(self.session)
+            await self._serve(self.session)
+        except ConnectionLost:
+            pass
+        except Exception as error:  # noqa: BLE001  the last resort: one connection ends, not the node
+            _log_unless_expected(error)
+            fatal = error if isinstance(error, FatalError) else None
+            if fatal is None and isinstance(error, SqlError):
+                fatal = FatalError(error)
+            fields = error_fields(fatal if fatal is not None else error)
+            if fatal is None:
+                fields[:2] = [(b"S", "FATAL"), (b"V", "FATAL")]
+            backend.error_response(self.out, fields)
+        if self.session is not None:
+            await self.session.close()
+        self.flush()
+        self.io.close()
+
+    async def _serve(self, session: FrontEndSession) -> None:
+        while True:
+            try:
+                await self._serve_until_error(session)
+            except (ConnectionLost, FatalError):
+                raise
+            except Exception as error:  # noqa: BLE001  whatever a statement does, the client is told
+                await self._recover(session, error)
+
+    async def _serve_until_error(self, session: FrontEndSession) -> None:
+        """Process messages; the four of a prepared execution without a call more than needed."""
+        out = self.out
+        next_message = self.decoder.next_message
+        while True:
+            message = next_message()
+            if message is None:
+                await self.wait_input()
+            elif type(message) is m.Bind:
+                if message.parameters:
+                    _check_text_parameters(message)
+                await session.bind(
+                    message.portal,
+                    message.statement,
+                    message.parameters,
+                    message.parameter_formats,
+                    message.result_formats,
+                )
+                out += backend.BIND_COMPLETE
+            elif type(message) is m.DescribePortal:
+                columns, formats = session.describe_portal(message.portal)
+                if columns is None:
+                    out += backend.NO_DATA
+                else:
+                    out += self._shape(session, columns, formats).row_description
+            elif type(message) is m.Execute:
+                # Asked before, because the statement may close its own portal (COMMIT, CLOSE ALL).
+                formats = session.portal_formats(message.portal)
+                result = await session.execute(message.portal, message.row_limit)
+                await self._answer(session, result, formats)
+            elif type(message) is m.Sync:
+                await session.sync()
+                self._ready(session)
+            else:
+                await self._handlers[type(message)](message)
+
+    async def _recover(self, session: FrontEndSession, error: Exception) -> None:
+        """Report the error, and skip what belongs to the failed message."""
+        tag = self.decoder.last_tag
+        _log_unless_expected(error)
+        self._append_notices(session)
+        if is_fatal(error):
+            assert isinstance(error, SqlError)
+            raise FatalError(error)
+        await session.on_error(error)
+        backend.error_response(self.out, error_fields(error))
+        if not self._in_simple_query and tag in _EXTENDED_TAGS:
+            await self._skip_to_sync()
+        self._in_simple_query = False
+        # If it was the Sync itself that failed, its work is done by on_error.
+        if tag != _SYNC_TAG:
+            await session.sync()
+        self._ready(session)
+
+    async def _skip_to_sync(self) -> None:
+        while True:
+            try:
+                message = await self.next_message()
+            except SqlError:
+                continue  # a malformed message is discarded like any other
+            if type(message) is m.Sync:
+                return
+            if type(message) is m.Terminate:
+                raise ConnectionLost("terminated")
+
+    def _ready(self, session: FrontEndSession) -> None:
+        self._append_asynchronous(session)
+        self.out += backend.READY_FOR_QUERY[session.transaction_status]
+        self._is_flush_wanted = True
+
+    def _append_notices(self, session: FrontEndSession) -> None:
+        for notice in session.take_notices():
+            backend.notice_response(self.out, notice_fields(notice))
+
+    def _append_asynchronous(self, session: FrontEndSession) -> None:
+        for notice in session.take_notices():
+            backend.notice_response(self.out, notice_fields(notice))
+        for process_id, channel, payload in session.take_notifications():
+            backend.notification_response(self.out, process_id, channel, payload)
+        for name, value in session.take_parameter_changes():
+            backend.parameter_status(self.out, name, value)
+
+    # The less frequent messages.
+
+    async def _on_query(self, message: m.Query) -> None:
+        session = self._require_session()
+        self._in_simple_query = True
+        statements = session.simple_statements(message.text)
+        if not statements:
+            self.out += backend.EMPTY_QUERY_RESPONSE
+        last = len(statements) - 1
+        for index, statement in enumerate(statements):
+            result = await session.execute_simple(statement, is_last=index == last)
+            formats: tuple[int, ...] = ()
+            if result.columns is not None:
+                formats = (0,) * len(result.columns)
+                self.out += self._shape(session, result.columns, formats).row_description
+            await self._answer(session, result, formats)
+        self._in_simple_query = False
+        await self._sync_simple(session)
+
+    async def _sync_simple(self, session: FrontEndSession) -> None:
+        # A failing commit is answered like a failing Sync: one error, then ReadyForQuery.
+        self.decoder.last_tag = _SYNC_TAG
+        await session.sync()
+        self._ready(session)
+
+    async def _on_parse(self, message: m.Parse) -> None:
+        session = self._require_session()
+        await session.parse(message.statement, message.text, message.parameter_oids)
+        self.out += backend.PARSE_COMPLETE
+
+    async def _on_describe_statement(self, message: m.DescribeStatement) -> None:
+        description = await self._require_session().describe_statement(message.statement)
+        backend.parameter_description(self.out, description.parameter_types)
+        columns = description.columns
+        if columns is None:
+            self.out += backend.NO_DATA
+        else:
+            # Formats are not known before Bind; the protocol says 0 then.
+            self.out += backend.row_description(columns, (0,) * len(columns))
+
+    async def _on_close_statement(self, message: m.CloseStatement) -> None:
+        await self._require_session().close_statement(message.statement)
+        self.out += backend.CLOSE_COMPLETE
+
+    async def _on_close_portal(self, message: m.ClosePortal) -> None:
+        await self._require_session().close_portal(message.portal)
+        self.out += backend.CLOSE_COMPLETE
+
+    async def _on_flush(self, _message: m.Flush) -> None:
+        self._is_flush_wanted = True
+
+    async def _on_function_call(self, _message: m.FunctionCall) -> None:
+        raise FeatureNotSupported("the function call protocol is not supported")
+
+    async def _on_password(self, _message: m.PasswordMessage) -> None:
+        raise framing_lost(f"invalid frontend message type {self.decoder.last_tag}")
+
+    async def _on_terminate(self, _message: m.Terminate) -> None:
+        raise ConnectionLost("terminated")
+
+    async def _on_stray_copy(self, _message: m.CopyData | m.CopyDone | m.CopyFail) -> None:
+        pass
+
+    def _require_session(self) -> FrontEndSession:
+        assert self.session is not None
+        return self.session
+
+    # Results.
+
+    def _shape(
+        self, session: FrontEndSession, columns: tuple[ResultColumn, ...], formats: Sequence[int]
+    ) -> _Shape:
+        """Return the encoder for the columns; found by identity, as sessions reuse their tuples."""
+        shape = self._shapes.get(id(columns))
+        if (
+            shape is not None
+            and shape.columns is columns
+            and (shape.formats is formats or tuple(shape.formats) == tuple(formats))
+            and (shape.settings is None or shape.settings == _snapshot(session.format))
+        ):
+            return shape
+        if len(self._shapes) >= _SHAPES_MAX:
+            self._shapes.clear()
+        shape = self._shapes[id(columns)] = _Shape(columns, formats, session.format)
+        return shape
+
+    async def _answer(
+        self, session: FrontEndSession, result: Result, formats: Sequence[int]
+    ) -> None:
+        """Write what an executed statement answers, RowDescription excepted."""
+        out = self.out
+        columns = result.columns
+        if result.copy_in is not None:
+            result.tag = await self._copy_in(result.copy_in)
+        elif result.copy_out is not None:
+            await self._copy_out(result.copy_out)
+        elif columns is not None:
+            rows = result.rows
+            if rows or result.more is not None:
+                encode = self._shape(session, columns, formats).encode
+                if result.more is None and len(rows) <= _ROWS_PER_STEP:
+                    encode(rows, out)
+                else:
+                    await self._stream(result, encode)
+        if result.finish is not None:
+            await result.finish()
+        self._append_notices(session)
+        if result.suspended:
+            out += backend.PORTAL_SUSPENDED
+        elif result.empty:
+            out += backend.EMPTY_QUERY_RESPONSE
+        else:
+            out += backend.command_complete(result.tag)
+        if len(out) >= self.settings.output_bytes_flush:
+            await self._give_way()
+
+    async def _stream(self, result: Result, encode: RowEncoder) -> None:
+        """Write rows batch by batch, in pieces that keep the buffer near its flush size."""
+        limit = self.settings.output_bytes_flush
+        rows = result.rows
+        while True:
+            for start in range(0, len(rows), _ROWS_PER_STEP):
+                encode(rows[start : start + _ROWS_PER_STEP], self.out)
+                if len(self.out) >= limit:
+                    await self._give_way()
+            if result.more is None:
+                return
+            rows = await result.more()
+            if not rows:
+                return
+
+    async def _copy_in(self, copy: CopyIn) -> str:
+        backend.copy_in_response(
+            self.out, binary=copy.format_binary, column_count=copy.column_count
+        )
+        tag = self.decoder.last_tag
+        self._is_copying = True
+        try:
+            while True:
+                message = await self.next_message()
+                kind = type(message)
+                if kind is m.CopyData:
+                    await copy.data(message.data)  # type: ignore[union-attr]  # kind narrows it
+                elif kind is m.CopyDone:
+                    return await copy.done()
+                elif kind is m.CopyFail:
+                    copy.fail(message.reason)  # type: ignore[union-attr]  # kind narrows it
+                elif kind is m.Terminate:
+                    raise ConnectionLost("terminated")
+                elif kind is not m.Flush and kind is not m.Sync:
+                    # libpq sends a Sync with its Execute, before it knows of the COPY: ignored.
+                    raise self._out_of_step()
+        finally:
+            # An error is answered as one of the message that began the COPY.
+            self.decoder.last_tag = tag
+            self._is_copying = False
+
+    def _out_of_step(self) -> FatalError:
+        """Report a message that may not come amid COPY data; who sends it is lost, as are we."""
+        unexpected = ProtocolViolation(
+            f"unexpected message type 0x{self.decoder.last_tag:02X} during COPY from stdin"
+        )
+        backend.error_response(self.out, error_fields(unexpected))
+        return FatalError(
+            ProtocolViolation("terminating connection because protocol synchronization was lost")
+        )
+
+    async def _copy_out(self, copy: CopyOut) -> None:
+        backend.copy_out_response(
+            self.out, binary=copy.format_binary, column_count=copy.column_count
+        )
+        while chunks := await copy.next_chunk():
+            for chunk in chunks:
+                backend.copy_data(self.out, chunk)
+            if len(self.out) >= self.settings.output_bytes_flush:
+                await self._give_way()
+        self.out += backend.COPY_DONE
+
+
+def _check_text_parameters(message: m.Bind) -> None:
+    """Check what may be checked of parameters without their types.
+
+    Raises CharacterNotInRepertoire (22021) for bad text, InvalidParameterValue (22023) for a bad
+    format code.
+    """
+    if message.parameter_formats in _TEXT_ONLY:
+        for value in message.parameters:
+            if value is not None and (not value.isascii() or b"\0" in value):
+                _check_parameters_one_by_one(message)
+    elif message.parameter_formats != _BINARY_ONLY:
+        _check_parameters_one_by_one(message)
+
+
+def _check_parameters_one_by_one(message: m.Bind) -> None:
+    codes = message.parameter_formats
+    if len(codes) <= 1:
+        codes = (codes or (TEXT_FORMAT,)) * len(message.parameters)
+    for number, (value, code) in enumerate(zip(message.parameters, codes, strict=True), 1):
+        try:
+            if code not in FORMAT_CODES:
+                raise InvalidParameterValue(f"unsupported format code: {code}")
+            if value is not None and code == TEXT_FORMAT:
+                decode_utf8(value)
+        except SqlError as error:
+            portal = f'portal "{message.portal}"' if message.portal else "unnamed portal"
+            error.where = f"{portal} parameter ${number}"
+            raise
+
+
+def _log_unless_expected(error: Exception) -> None:
+    if not isinstance(error, SqlError | FatalError):
+        _LOGGER.error("statement failed with an unexpected error", exc_info=error)

@@ -1,0 +1,1 @@
+"""Sessions: variables, transaction block, prepared statements, portals and cursors."""

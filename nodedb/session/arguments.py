@@ -1,0 +1,41 @@
+"""EXECUTE's arguments and EXPLAIN's result shape: what several statements need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nodedb.session.api import ResultColumn
+from nodedb.session.prepared import PreparedStatement
+from sql.ast import utility as u
+from sql.binder import bind_expression
+from sql.errors import SqlSyntaxError
+from sql.types.base import Datum
+from sql.types.catalog import JSON, TEXT
+
+if TYPE_CHECKING:
+    from nodedb.session.session import Session
+
+
+def explain_columns(statement: u.Explain) -> tuple[ResultColumn, ...]:
+    """Return EXPLAIN's one column: text, or json."""
+    is_json = any(o.name == "format" and str(o.value).lower() == "json" for o in statement.options)
+    return (ResultColumn("QUERY PLAN", JSON if is_json else TEXT),)
+
+
+async def evaluate_arguments(
+    session: Session, prepared: PreparedStatement, statement: u.ExecutePrepared
+) -> tuple[Datum, ...]:
+    """Evaluate EXECUTE's arguments to the statement's parameter types."""
+    types = prepared.parameter_types
+    if len(statement.args) != len(types):
+        raise SqlSyntaxError(
+            f'wrong number of parameters for prepared statement "{statement.name}"',
+            detail=f"Expected {len(types)} parameters but got {len(statement.args)}.",
+        )
+    values = []
+    for argument, sql_type in zip(statement.args, types, strict=True):
+        bound = bind_expression(
+            argument, (), session.catalog(), target_type=sql_type, target_typmod=-1, purpose="execute"
+        )
+        values.append(await session.evaluate(bound))
+    return tuple(values)

@@ -1,0 +1,233 @@
+"""A session's transaction block: implicit or explicit, with savepoints over rows, locks, catalog and settings.
+
+States as ReadyForQuery shows them: idle ``I``, in a block ``T``, failed block ``E``. An implicit transaction (a statement outside
+BEGIN, or all statements of one simple query) is ``I`` to the client and ends at Sync.
+
+Source: PostgreSQL docs, "Message Flow", "Transactions"; BEGIN, SAVEPOINT, ROLLBACK TO reference pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from nodedb.catalog.changes import CatalogOverlay, IdAllocator, Mark as OverlayMark
+from nodedb.catalog.metadata import MetadataState
+from nodedb.session.settings import Settings
+from nodedb.txn.manager import TransactionManager
+from nodedb.txn.transaction import Mark, Transaction
+from nodedb.waiter import Interrupts
+from sql.catalog.descriptor import ForeignKey
+from sql.errors import InFailedSqlTransaction, InvalidSavepointSpecification, NoActiveSqlTransaction
+from sql.executor.foreign_keys import DeferredChecks
+
+BlockState = Literal["idle", "implicit", "open", "failed"]
+
+
+class _Savepoint(NamedTuple):
+    name: str
+    mark: Mark
+    overlay: OverlayMark | None
+    settings: int
+
+
+class TransactionBlock:
+    """One session's transaction state."""
+
+    def __init__(
+        self,
+        manager: TransactionManager,
+        metadata: MetadataState,
+        allocate_id: IdAllocator,
+        settings: Settings,
+        process_id: int,
+        interrupts: Interrupts,
+    ) -> None:
+        self._manager = manager
+        self._metadata = metadata
+        self._allocate_id = allocate_id
+        self._settings = settings
+        self._process_id = process_id
+        self._interrupts = interrupts
+        self.state: BlockState = "idle"
+        self.transaction: Transaction | None = None
+        self.overlay: CatalogOverlay | None = None
+        self.started_at = 0
+        self.deferred = DeferredChecks(self._is_deferred)
+        self._all_deferred: bool | None = None
+        self._deferred_by_name: dict[str, bool] = {}
+        self._savepoints: list[_Savepoint] = []
+        self.on_commit: list[Callable[[], None]] = []
+        self.on_rollback: list[Callable[[], None]] = []
+        self.user_name = ""
+
+    @property
+    def status(self) -> bytes:
+        """The byte of ReadyForQuery."""
+        if self.state == "open":
+            return b"T"
+        return b"E" if self.state == "failed" else b"I"
+
+    def ensure_transaction(self, now: int) -> Transaction:
+        """Return the running transaction, starting an implicit one if there is none."""
+        if self.transaction is None:
+            self.transaction = self._manager.begin(self._process_id, self._interrupts)
+            self.started_at = now
+            if self.state == "idle":
+                self.state = "implicit"
+        self.transaction.lock_timeout_ms = self._settings.lock_timeout_ms
+        return self.transaction
+
+    def begin(self, now: int) -> bool:
+        """BEGIN; False when a block is open already (the caller warns). An implicit transaction becomes the block's."""
+        if self.state in ("open", "failed"):
+            return False
+        self.ensure_transaction(now)
+        self.state = "open"
+        return True
+
+    def ensure_overlay(self) -> CatalogOverlay:
+        """Return the transaction's catalog changes, starting them on the newest catalog."""
+        if self.overlay is None:
+            self.overlay = CatalogOverlay(self._metadata.catalog, self._allocate_id)
+        elif not self.overlay.is_changed:
+            self.overlay.rebase(self._metadata.catalog)
+        return self.overlay
+
+    def check_usable(self) -> None:
+        """Raise InFailedSqlTransaction (25P02) in a failed block."""
+        if self.state == "failed":
+            raise InFailedSqlTransaction(
+                "current transaction is aborted, commands ignored until end of transaction block"
+            )
+
+    async def commit(self) -> int:
+        """Commit what there is and go idle; a failed block is rolled back. Returns the metadata index of DDL, or 0.
+
+        The caller has run the deferred checks. On an error nothing was committed and the block is idle.
+        """
+        if self.state == "failed":
+            self.rollback()
+            return 0
+        transaction, overlay = self.transaction, self.overlay
+        index = 0
+        if transaction is not None:
+            try:
+                change = self._catalog_change(overlay)
+                index = await self._manager.commit(transaction, change)
+            except BaseException:
+                self.rollback()
+                raise
+        callbacks = self.on_commit
+        self._finish(committed=True)
+        for callback in callbacks:
+            callback()
+        return index
+
+    def _catalog_change(self, overlay: CatalogOverlay | None) -> bytes | None:
+        """Check DDL against the newest catalog; no other session runs between this and the proposal."""
+        if overlay is None or not overlay.is_changed:
+            return None
+        error = overlay.conflict(self._metadata.catalog)
+        if error is not None:
+            raise error
+        overlay.rebase(self._metadata.catalog)
+        change = overlay.changes(self.user_name)
+        return None if change is None else change.encode()
+
+    def rollback(self) -> None:
+        """Forget everything and go idle."""
+        if self.transaction is not None:
+            self._manager.rollback(self.transaction)
+        for callback in reversed(self.on_rollback):
+            callback()
+        self._finish(committed=False)
+
+    def _finish(self, *, committed: bool) -> None:
+        self.state = "idle"
+        self.transaction = None
+        self.overlay = None
+        self.deferred = DeferredChecks(self._is_deferred)
+        self._all_deferred = None
+        self._deferred_by_name = {}
+        self._savepoints.clear()
+        self.on_commit = []
+        self.on_rollback = []
+        self._settings.end_transaction(committed=committed)
+
+    def fail(self) -> None:
+        """A statement failed: an open block waits for ROLLBACK, an implicit transaction is over."""
+        if self.state in ("idle", "implicit"):
+            self.rollback()
+            return
+        self.state = "failed"
+        transaction = self.transaction
+        assert transaction is not None
+        if self._savepoints:
+            self._restore(self._savepoints[-1])
+        else:
+            self._manager.rollback(transaction)
+            self.overlay = None
+
+    # Deferred constraints
+
+    def _is_deferred(self, key: ForeignKey) -> bool:
+        named = self._deferred_by_name.get(key.name)
+        if named is not None:
+            return named
+        return key.initially_deferred if self._all_deferred is None else self._all_deferred
+
+    def set_constraints(self, names: list[str], *, deferred: bool) -> None:
+        """SET CONSTRAINTS; [] means ALL."""
+        if names:
+            self._deferred_by_name.update(dict.fromkeys(names, deferred))
+        else:
+            self._all_deferred = deferred
+            self._deferred_by_name.clear()
+
+    # Savepoints
+
+    def savepoint(self, name: str) -> None:
+        """SAVEPOINT. Raises NoActiveSqlTransaction (25P01) outside a block."""
+        if self.state != "open":
+            raise NoActiveSqlTransaction("SAVEPOINT can only be used in transaction blocks")
+        assert self.transaction is not None
+        self._savepoints.append(
+            _Savepoint(
+                name,
+                self.transaction.mark(),
+                None if self.overlay is None else self.overlay.mark(),
+                self._settings.mark(),
+            )
+        )
+
+    def release(self, name: str) -> None:
+        """RELEASE SAVEPOINT. Raises InvalidSavepointSpecification (3B001)."""
+        if self.state not in ("open", "failed"):
+            raise NoActiveSqlTransaction("RELEASE SAVEPOINT can only be used in transaction blocks")
+        del self._savepoints[self._find(name) :]
+
+    def rollback_to(self, name: str) -> None:
+        """ROLLBACK TO SAVEPOINT: the savepoint stays."""
+        if self.state not in ("open", "failed"):
+            raise NoActiveSqlTransaction("ROLLBACK TO SAVEPOINT can only be used in transaction blocks")
+        position = self._find(name)
+        del self._savepoints[position + 1 :]
+        self._restore(self._savepoints[position])
+        self.state = "open"
+
+    def _restore(self, savepoint: _Savepoint) -> None:
+        assert self.transaction is not None
+        self._manager.rollback_to(self.transaction, savepoint.mark, release_locks=True)
+        if self.overlay is not None:
+            if savepoint.overlay is None:
+                self.overlay = None
+            else:
+                self.overlay.rollback(savepoint.overlay)
+        self._settings.rollback_to(savepoint.settings)
+
+    def _find(self, name: str) -> int:
+        for position in range(len(self._savepoints) - 1, -1, -1):
+            if self._savepoints[position].name == name:
+                return position
+        raise InvalidSavepointSpecification(f'savepoint "{name}" does not exist')

@@ -1,0 +1,147 @@
+"""What DDL needs of its session, over the transaction's overlay, locks and rows.
+
+Schema changes that touch rows read them through the statement's store and write through the transaction's buffer, so they commit
+or vanish with the catalog change. Implements ``nodedb.catalog.ddl.environment.DdlEnvironment``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nodedb.catalog.changes import CatalogOverlay
+from nodedb.catalog.session_catalog import SessionCatalog
+from nodedb.kv.keys import index_prefix, storage_prefix
+from nodedb.kv.locks import ACCESS_EXCLUSIVE
+from nodedb.session import schema_rows
+from sql.ast.query import Expression, Query
+from sql.catalog.descriptor import Check, Column, ForeignKey, Index, Sequence, Table
+
+if TYPE_CHECKING:
+    from nodedb.session.session import Session
+
+
+class SessionDdlEnvironment:
+    """One DDL statement's services."""
+
+    def __init__(self, session: Session, *, in_block: bool) -> None:
+        self._session = session
+        self._in_block = in_block
+
+    @property
+    def catalog(self) -> SessionCatalog:
+        """The session's view over the overlay's present snapshot."""
+        return self._session.catalog()
+
+    @property
+    def overlay(self) -> CatalogOverlay:
+        """The transaction's catalog changes."""
+        overlay = self._session.block.overlay
+        assert overlay is not None
+        return overlay
+
+    @property
+    def in_transaction_block(self) -> bool:
+        """Tell whether a block surrounds the statement."""
+        return self._in_block
+
+    @property
+    def session_user_id(self) -> int:
+        """The role that logged in."""
+        return self._session.session_user_id
+
+    @property
+    def session_id(self) -> int:
+        """The session's process id."""
+        return self._session.process_id
+
+    def notice(self, severity: str, sqlstate: str, message: str, detail: str = "", hint: str = "") -> None:
+        """Queue a NoticeResponse."""
+        self._session.notice(severity, sqlstate, message, detail, hint)
+
+    def make_scram_secret(self, password: str) -> str:
+        """Return the stored form of a password."""
+        return self._session.node.make_scram_secret(password)
+
+    def role_is_connected(self, role_id: int) -> bool:
+        """Tell whether any session runs as the role."""
+        return any(
+            role_id in (s.session_user_id, s.user_id) for s in self._session.node.sessions.values()
+        )
+
+    def connections_to(self, database_id: int) -> int:
+        """Return the number of other sessions in a database."""
+        return sum(
+            s.database_id == database_id and s is not self._session
+            for s in self._session.node.sessions.values()
+        )
+
+    async def lock_table(self, table_id: int, mode: str) -> None:
+        """Lock a relation until the transaction ends."""
+        from nodedb.session.utility import LOCK_MODES  # noqa: PLC0415  a table in a sibling
+
+        session = self._session
+        transaction = session.block.transaction
+        assert transaction is not None
+        lock_mode = LOCK_MODES.get(mode, ACCESS_EXCLUSIVE)
+        manager = session.node.transactions
+        if not manager.locks.try_acquire(transaction, table_id, lock_mode):
+            await manager.wait_for_lock(transaction, table_id, lock_mode)
+
+    async def missing_value(self, column: Column) -> bytes | None:
+        """Evaluate a new column's default once; None: volatile."""
+        return await schema_rows.missing_value(self._session, column)
+
+    async def rewrite_table(
+        self, old: Table, new: Table, conversions: Mapping[int, Expression]
+    ) -> None:
+        """Write all rows of ``old`` under ``new.storage_id``."""
+        await schema_rows.rewrite_table(self._session, old, new, conversions)
+
+    async def backfill_index(self, table: Table, index: Index) -> None:
+        """Make an index's entries."""
+        await schema_rows.backfill_index(self._session, table, index)
+
+    async def validate_check(self, table: Table, check: Check) -> None:
+        """Check every row against a CHECK constraint."""
+        await schema_rows.validate_check(self._session, table, check)
+
+    async def validate_not_null(self, table: Table, column: Column) -> None:
+        """Check that a column holds no NULL."""
+        await schema_rows.validate_not_null(self._session, table, column)
+
+    async def validate_foreign_key(self, table: Table, foreign_key: ForeignKey) -> None:
+        """Check every row against a foreign key."""
+        await schema_rows.validate_foreign_key(self._session, table, foreign_key)
+
+    async def clear_storage(self, storage_id: int) -> None:
+        """Drop a storage's rows when the transaction commits."""
+        self._clear(storage_prefix(storage_id))
+
+    async def drop_index_entries(self, table: Table, index: Index) -> None:
+        """Drop an index's entries when the transaction commits."""
+        self._clear(index_prefix(table.storage_id, index.index_id))
+
+    def _clear(self, prefix: bytes) -> None:
+        transaction = self._session.block.transaction
+        assert transaction is not None
+        transaction.cleared.append(prefix)
+
+    async def run_query_into(self, query: Query, table: Table) -> int:
+        """Insert a query's rows into a table just created."""
+        return await schema_rows.run_query_into(self._session, query, table)
+
+    async def create_sequence(self, sequence: Sequence, value: int, *, is_called: bool) -> None:
+        """Set the running value of a sequence nobody else can see yet."""
+        await self._session.node.sequences.set_value(sequence, value, is_called=is_called)
+
+    async def set_sequence(self, sequence: Sequence, value: int, *, is_called: bool) -> None:
+        """Set a running value; a rollback puts the old one back."""
+        sequences: Any = self._session.node.sequences
+        before = sequences.state(sequence)
+        await sequences.set_value(sequence, value, is_called=is_called)
+        self._session.block.on_rollback.append(lambda: sequences.restore(sequence, *before))
+
+    async def sequence_state(self, sequence: Sequence) -> tuple[int, bool]:
+        """Return (last_value, is_called)."""
+        return self._session.node.sequences.state(sequence)

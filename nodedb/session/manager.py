@@ -1,0 +1,194 @@
+"""All sessions of a node, and what they share. The door for front ends (``SessionFactory``)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from nodedb.catalog.changes import IdAllocator
+from nodedb.catalog.metadata import MetadataState
+from nodedb.catalog.session_catalog import VirtualTables
+from nodedb.clock import Clock
+from nodedb.gateway.plan_cache import PlanCache
+from nodedb.kv.replicator import Schedule
+from nodedb.latency import Latency
+from nodedb.session.api import Credential
+from nodedb.session.notifications import NotificationHub
+from nodedb.session.session import Session
+from nodedb.session.settings import Settings
+from nodedb.session.statement_statistics import StatementStatistics
+from nodedb.txn.manager import TransactionManager
+from nodedb.txn.sequences import Sequences
+from sql.ast.ddl import Drop
+from sql.ast.query import QualifiedName
+from sql.catalog.descriptor import Database, Role, Schema
+from sql.errors import (
+    CannotConnectNow,
+    InsufficientPrivilege,
+    InvalidAuthorizationSpecification,
+    InvalidCatalogName,
+    SqlError,
+    TooManyConnections,
+)
+
+FIRST_PROCESS_ID: Final = 1000
+
+
+class FrontEnd(Protocol):
+    """What sessions ask of the server their clients are connected to."""
+
+    def deliver_asynchronous(self, process_id: int) -> None:
+        """Send what a session has pending for its idle client."""
+
+    def terminate(self, process_id: int, error: SqlError) -> bool:
+        """End a session's connection with a FATAL error."""
+
+
+class SessionManager:
+    """The sessions of one node and the services they share."""
+
+    def __init__(
+        self,
+        *,
+        transactions: TransactionManager,
+        metadata: MetadataState,
+        virtual_tables: VirtualTables,
+        schedule: Schedule,
+        clock: Clock,
+        make_scram_secret: Callable[[str], str],
+        collect_garbage: Callable[[], Awaitable[None]],
+        defaults: dict[str, str],
+        node_id: int,
+        rpc_address: str,
+        connections_max: int,
+    ) -> None:
+        self.transactions = transactions
+        self.metadata = metadata
+        self.virtual_tables = virtual_tables
+        self.schedule = schedule
+        self.clock = clock
+        self.make_scram_secret = make_scram_secret
+        self.collect_garbage = collect_garbage
+        self.plans = PlanCache()
+        self.sequences = Sequences(transactions)
+        self.notifications = NotificationHub()
+        self.statement_statistics = StatementStatistics()
+        self.allocate_id = IdAllocator(metadata.catalog)
+        metadata.on_catalog_change.append(self.allocate_id.observe)
+        self.sessions: dict[int, Session] = {}
+        self.node_id = node_id
+        self.rpc_address = rpc_address
+        self.is_draining = False
+        self.latency = Latency()
+        self.error_count = 0
+        self.front_end: FrontEnd | None = None
+        self._defaults = defaults
+        self._connections_max = connections_max
+        self._next_process_id = FIRST_PROCESS_ID
+
+    def credential(self, role: str) -> Credential | None:
+        """Return what authentication needs of a role."""
+        found = self.metadata.catalog.role(role)
+        if found is None:
+            return None
+        secret = found.scram_secret
+        if found.valid_until is not None and found.valid_until < self.clock.wall_us() - 946_684_800_000_000:
+            secret = ""
+        return Credential(found.name, secret, found.login)
+
+    def open_session(
+        self, *, user: str, database: str, parameters: dict[str, str], peer: str, tls: bool
+    ) -> Session:
+        """Make a session. Errors: 57P03 draining, 28000, 3D000, 42501 no CONNECT, 53300, and bad start-up settings."""
+        del tls
+        if self.is_draining:
+            raise CannotConnectNow("the database system is shutting down")
+        snapshot = self.metadata.catalog
+        role = snapshot.role(user)
+        if role is None:
+            raise InvalidAuthorizationSpecification(f'role "{user}" does not exist')
+        found = snapshot.database(database or user)
+        if found is None:
+            raise InvalidCatalogName(f'database "{database or user}" does not exist')
+        if not found.allow_connections and not role.superuser:
+            raise InsufficientPrivilege(f'database "{found.name}" is not currently accepting connections')
+        self._check_limits(role, found)
+        settings = Settings(
+            self._start_settings(role, found, parameters),
+            is_superuser=lambda: self._is_superuser(process_id),
+        )
+        process_id = self._next_process_id
+        self._next_process_id += 1
+        session = Session(
+            self,
+            process_id=process_id,
+            secret_key=secrets.randbits(32),
+            user_id=role.id,
+            database_id=found.id,
+            settings=settings,
+            peer=peer,
+        )
+        self.sessions[process_id] = session
+        return session
+
+    def _check_limits(self, role: Role, database: Database) -> None:
+        if len(self.sessions) >= self._connections_max:
+            raise TooManyConnections("sorry, too many clients already")
+        if role.connection_limit >= 0 and not role.superuser:
+            count = sum(s.session_user_id == role.id for s in self.sessions.values())
+            if count >= role.connection_limit:
+                raise TooManyConnections(f'too many connections for role "{role.name}"')
+        if database.connection_limit >= 0 and not role.superuser:
+            count = sum(s.database_id == database.id for s in self.sessions.values())
+            if count >= database.connection_limit:
+                raise TooManyConnections(f'too many connections for database "{database.name}"')
+
+    def _start_settings(
+        self, role: Role, database: Database, parameters: dict[str, str]
+    ) -> dict[str, str]:
+        """Merge node, database, role and start-up packet settings; later ones win."""
+        settings = {**self._defaults, **dict(database.settings)}
+        for database_id in (0, database.id):
+            settings.update(
+                {name: value for owner, name, value in role.settings if owner == database_id}
+            )
+        settings.update(
+            {name: value for name, value in parameters.items() if name not in ("user", "database", "replication")}
+        )
+        settings["session_authorization"] = role.name
+        settings["is_superuser"] = "on" if role.superuser else "off"
+        return settings
+
+    def _is_superuser(self, process_id: int) -> bool:
+        session = self.sessions.get(process_id)
+        role = None if session is None else self.metadata.catalog.role_by_id(session.user_id)
+        return role is not None and role.superuser
+
+    def cancel(self, process_id: int, secret_key: int) -> None:
+        """Cancel the session's running statement if the key fits."""
+        session = self.sessions.get(process_id)
+        if session is not None and secrets.compare_digest(
+            session.secret_key.to_bytes(4, "big"), secret_key.to_bytes(4, "big")
+        ):
+            session.cancel()
+
+    def forget(self, session: Session) -> None:
+        """The session is over."""
+        self.sessions.pop(session.process_id, None)
+        self.notifications.forget(session)
+
+    async def drop_temporary(self, session: Session) -> None:
+        """Drop the session's temporary schema with what is in it."""
+        catalog = session.catalog()
+        if not catalog.temp_schema_id:
+            return
+        schema = catalog.snapshot.get(catalog.temp_schema_id)
+        assert isinstance(schema, Schema)
+        session.user_id = 10
+        await session.run_ddl(
+            Drop("schema", (QualifiedName(schema.name),), if_exists=True, behavior="cascade"),
+            in_multi_statement=False,
+        )
+        session.notices.clear()
+        await session.commit()

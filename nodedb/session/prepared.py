@@ -1,0 +1,148 @@
+"""Prepared statements and portals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from nodedb.gateway.plan_cache import PreparedPlan
+from nodedb.session.api import ResultColumn
+from sql.ast.utility import Statement
+from sql.errors import CharacterNotInRepertoire, ProtocolViolation
+from sql.types.base import Datum, Row, SqlType
+from sql.types.io import FormatContext, binary_input, text_input
+
+Decoder = Callable[[bytes], Datum]
+
+
+class PreparedStatement:
+    """A parsed statement under a name; its plan is looked up again when the catalog has changed."""
+
+    __slots__ = (
+        "_decoders",
+        "columns",
+        "declared_types",
+        "from_sql",
+        "name",
+        "parameter_types",
+        "plan",
+        "plan_key",
+        "prepared_at",
+        "statement",
+        "text",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        statement: Statement | None,
+        declared_types: tuple[SqlType | None, ...],
+    ) -> None:
+        self.name = name
+        self.text = text
+        self.statement = statement
+        self.declared_types = declared_types
+        self.parameter_types: tuple[SqlType, ...] = ()
+        self.plan: PreparedPlan | None = None
+        self.plan_key: object = None
+        self.columns: tuple[ResultColumn, ...] | None = None
+        self.from_sql = False
+        self.prepared_at = 0
+        self._decoders: tuple[Sequence[int], FormatContext, tuple[Decoder, ...]] | None = None
+
+    def decode(
+        self, values: Sequence[bytes | None], formats: Sequence[int], context: FormatContext
+    ) -> tuple[Datum, ...]:
+        """Turn bound values into datums. Errors: 08P01 wrong count, 22P02, 22P03, 22021."""
+        if len(values) != len(self.parameter_types):
+            name = f'"{self.name}"' if self.name else '""'
+            raise ProtocolViolation(
+                f"bind message supplies {len(values)} parameters, "
+                f"but prepared statement {name} requires {len(self.parameter_types)}"
+            )
+        cached = self._decoders
+        if cached is None or cached[1] is not context or cached[0] != formats:
+            cached = self._decoders = (
+                formats,
+                context,
+                _make_decoders(self.parameter_types, formats, context),
+            )
+        return tuple(
+            [
+                None if value is None else decode(value)
+                for value, decode in zip(values, cached[2], strict=True)
+            ]
+        )
+
+
+def _make_decoders(
+    types: Sequence[SqlType], formats: Sequence[int], context: FormatContext
+) -> tuple[Decoder, ...]:
+    if len(formats) not in (0, 1, len(types)):
+        raise ProtocolViolation(
+            f"bind message has {len(formats)} parameter formats but {len(types)} parameters"
+        )
+    spread = [0] * len(types) if not formats else list(formats)
+    if len(spread) == 1:
+        spread = spread * len(types)
+    return tuple(
+        binary_input(sql_type, context) if code else _text_decoder(sql_type, context)
+        for sql_type, code in zip(types, spread, strict=True)
+    )
+
+
+def _text_decoder(sql_type: SqlType, context: FormatContext) -> Decoder:
+    convert = text_input(sql_type, context)
+
+    def decode(value: bytes) -> Datum:
+        try:
+            return convert(value.decode(), -1)
+        except UnicodeDecodeError as error:
+            raise CharacterNotInRepertoire(
+                f'invalid byte sequence for encoding "UTF8": 0x{value[error.start]:02x}'
+            ) from error
+
+    return decode
+
+
+class Portal:
+    """A bound statement: executed once, its rows handed out in one or several goes."""
+
+    __slots__ = (
+        "buffer",
+        "created_at",
+        "execution",
+        "finished",
+        "formats",
+        "is_binary",
+        "is_cursor",
+        "is_held",
+        "is_scrollable",
+        "name",
+        "parameters",
+        "position",
+        "prepared",
+        "query_text",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        prepared: PreparedStatement,
+        parameters: tuple[Datum, ...],
+        formats: Sequence[int],
+    ) -> None:
+        self.name = name
+        self.prepared = prepared
+        self.parameters = parameters
+        self.formats = formats
+        self.execution: object | None = None
+        self.buffer: list[Row] = []
+        self.position = 0
+        self.finished = False
+        self.is_cursor = False
+        self.is_held = False
+        self.is_binary = False
+        self.is_scrollable = False
+        self.query_text = prepared.text
+        self.created_at = 0

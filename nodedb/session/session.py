@@ -1,0 +1,768 @@
+"""One client's session: from parsed messages to results.
+
+Joins the transaction block, settings, prepared statements, portals and the gateway. The front end (pgwire) calls the methods of
+``FrontEndSession``; each statement goes: parse -> ``_prepare`` -> ``_run`` -> ``Result``.
+
+* A query or DML statement is bound, planned and cached (``PlanCache``), then executed over a ``StatementStore``.
+* Point reads and writes by primary key run without building operators (``nodedb.session.point``).
+* DDL is executed against the transaction's catalog overlay; everything else by ``nodedb.session.utility``.
+
+Source: PostgreSQL docs, "Message Flow", "Extended Query".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from nodedb.catalog import acl
+from nodedb.catalog.ddl.execute import execute_ddl
+from nodedb.catalog.session_catalog import SessionCatalog
+from nodedb.clock import sql_timestamp
+from nodedb.gateway.plan_cache import PreparedPlan, as_dml, is_dml
+from nodedb.session import point
+from nodedb.session.api import Notice, Notification, Result, ResultColumn, StatementDescription
+from nodedb.session.block import TransactionBlock
+from nodedb.session.ddl_environment import SessionDdlEnvironment
+from nodedb.session.prepared import Portal, PreparedStatement
+from nodedb.session.services import Services
+from nodedb.session.settings import Settings
+from nodedb.session.utility import UTILITY_CLASSES, execute_utility, utility_columns
+from nodedb.waiter import Interrupts, Waiter
+from sql.ast.query import TypeName
+from sql.ast.utility import (
+    Commit,
+    EmptyStatement,
+    Rollback,
+    RollbackToSavepoint,
+    Statement,
+)
+from sql.binder.bound import BoundExpr
+from sql.binder.type_names import resolve_type
+from sql.catalog.descriptor import Role
+from sql.errors import (
+    AdminShutdown,
+    DuplicateCursor,
+    DuplicatePreparedStatement,
+    FeatureNotSupported,
+    InsufficientPrivilege,
+    InvalidCursorName,
+    InvalidParameterValue,
+    InvalidSqlStatementName,
+    QueryCanceled,
+)
+from sql.executor.foreign_keys import DEFERRED, run_deferred
+from sql.functions.context import ExecutionContext, MemoryBudget
+from sql.parser import parse_statements
+from sql.planner.codegen import value_function
+from sql.types.base import Datum, Row, SqlType
+from sql.types.catalog import TEXT, type_by_oid
+
+if TYPE_CHECKING:
+    from nodedb.session.manager import SessionManager
+
+SLICE_SECONDS: Final = 0.01
+"""How long a statement may keep the loop before it lets others run."""
+BATCH_MAX: Final = 1024
+_EXIT_STATEMENTS: Final = (Commit, Rollback, RollbackToSavepoint)
+
+
+class ParsedSimple:
+    """One statement of a simple query."""
+
+    __slots__ = ("statement", "text")
+
+    def __init__(self, statement: Statement, text: str) -> None:
+        self.statement = statement
+        self.text = text
+
+
+class Session:
+    """A session after authentication. Implements ``nodedb.session.api.FrontEndSession``."""
+
+    def __init__(
+        self,
+        node: SessionManager,
+        *,
+        process_id: int,
+        secret_key: int,
+        user_id: int,
+        database_id: int,
+        settings: Settings,
+        peer: str,
+    ) -> None:
+        self.node = node
+        self.process_id = process_id
+        self.secret_key = secret_key
+        self.session_user_id = user_id
+        self.user_id = user_id
+        self.database_id = database_id
+        self.settings = settings
+        self.peer = peer
+        self.interrupts = Interrupts()
+        self.block = TransactionBlock(
+            node.transactions, node.metadata, node.allocate_id, settings, process_id, self.interrupts
+        )
+        self.prepared: dict[str, PreparedStatement] = {}
+        self.portals: dict[str, Portal] = {}
+        self.services = Services(self)
+        self.notices: list[Notice] = []
+        self.notifications: list[Notification] = []
+        self.is_closed = False
+        self.backend_start = self.now()
+        self.query_start = self.backend_start
+        self.state_change = self.backend_start
+        self.query_text = ""
+        self.is_running = False
+        self.in_multi_statement = False
+        self.last_affected = 0
+        self.login_user_id = user_id
+        self._catalog: SessionCatalog | None = None
+        self._catalog_key: object = None
+        self._slice_start = 0.0
+        self.point_context: ExecutionContext | None = None
+
+    # What the front end reads
+
+    @property
+    def format(self) -> Any:
+        """The settings that shape output."""
+        return self.settings.format
+
+    @property
+    def transaction_status(self) -> bytes:
+        """The byte of ReadyForQuery."""
+        return self.block.status
+
+    def reported_parameters(self) -> list[tuple[str, str]]:
+        """Return the 13 reported parameters."""
+        return self.settings.reported()
+
+    def take_parameter_changes(self) -> list[tuple[str, str]]:
+        """Return the reported parameters that changed."""
+        if not self.settings.has_changes:
+            return []
+        return self.settings.take_changes()
+
+    def take_notices(self) -> list[Notice]:
+        """Return and forget the pending notices."""
+        notices, self.notices = self.notices, []
+        return notices
+
+    def take_notifications(self) -> list[Notification]:
+        """Return and forget the notifications that may be delivered now."""
+        if self.block.state != "idle" or not self.notifications:
+            return []
+        notifications, self.notifications = self.notifications, []
+        return notifications
+
+    def now(self) -> int:
+        """The wall clock as a SQL timestamp."""
+        return sql_timestamp(self.node.clock.wall_us())
+
+    def notice(self, severity: str, sqlstate: str, message: str, detail: str = "", hint: str = "") -> None:
+        """Queue a notice unless client_min_messages hides it."""
+        if _NOTICE_RANK[severity] >= _NOTICE_RANK[self.settings.client_min_messages.upper()]:
+            self.notices.append(Notice(severity, sqlstate, message, detail, hint))
+
+    # Catalog
+
+    def plan_key(self) -> object:
+        """Return what a plan depends on beside its text; None while uncommitted DDL makes caching unsafe."""
+        overlay = self.block.overlay
+        if overlay is not None and overlay.is_changed:
+            return None
+        catalog = self.catalog()
+        return (
+            catalog.snapshot.schema_version,
+            self.database_id,
+            self.user_id,
+            self.settings.search_path_version if catalog.temp_schema_id else 0,
+            self.settings.search_path,
+            self.process_id if catalog.temp_schema_id else 0,
+        )
+
+    def catalog(self) -> SessionCatalog:
+        """Return the catalog as the next statement sees it."""
+        overlay = self.block.overlay
+        snapshot = (
+            overlay.snapshot if overlay is not None and overlay.is_changed else self.node.metadata.catalog
+        )
+        key = (id(snapshot), snapshot.schema_version, self.user_id, self.settings.search_path_version)
+        if self._catalog is None or key != self._catalog_key or self._catalog.snapshot is not snapshot:
+            self._catalog = SessionCatalog(
+                snapshot,
+                database_id=self.database_id,
+                user_id=self.user_id,
+                search_path=self.settings.search_path,
+                session_id=self.process_id,
+                virtual_tables=self.node.virtual_tables,
+            )
+            self._catalog_key = key
+        return self._catalog
+
+    # Simple protocol
+
+    def simple_statements(self, text: str) -> list[ParsedSimple]:
+        """Parse a simple query."""
+        self._begin_work(text)
+        cached = self.node.plans.parsed_single(text)
+        if cached is not None:
+            return [ParsedSimple(cached, text)]
+        parsed = parse_statements(text)
+        if len(parsed) == 1:
+            self.node.plans.remember_single(text, parsed[0].statement)
+            return [ParsedSimple(parsed[0].statement, text)]
+        return [ParsedSimple(p.statement, text[p.span.start : p.span.end]) for p in parsed]
+
+    async def execute_simple(self, statement: ParsedSimple, *, is_last: bool) -> Result:
+        """Run one statement of a simple query."""
+        prepared = PreparedStatement("", statement.text, statement.statement, ())
+        multiple = not is_last or self.block.state == "implicit"
+        self.in_multi_statement = multiple
+        portal = Portal("", prepared, (), ())
+        if is_dml(statement.statement):
+            self._plan(prepared)
+        result = await self._run(portal, 0, in_multi_statement=multiple)
+        if is_last and self.block.state == "implicit":
+            await self._commit_after(result)
+        return result
+
+    async def _commit_after(self, result: Result) -> None:
+        """Commit the implicit transaction before the last CommandComplete, but after the last row."""
+        if result.more is None and result.copy_in is None and result.copy_out is None:
+            if result.finish is not None:
+                await result.finish()
+                result.finish = None
+            await self.commit()
+            return
+        if result.copy_in is not None:
+            return
+        finish = result.finish
+
+        async def finish_and_commit() -> None:
+            if finish is not None:
+                await finish()
+            await self.commit()
+
+        result.finish = finish_and_commit
+
+    # Extended protocol
+
+    async def parse(self, name: str, text: str, parameter_oids: Sequence[int]) -> None:
+        """Create a prepared statement."""
+        self._begin_work(text)
+        if name and name in self.prepared:
+            raise DuplicatePreparedStatement(f'prepared statement "{name}" already exists')
+        self.prepared.pop(name, None)
+        statement = self.node.plans.parse_one(text)
+        declared = tuple(_declared_type(oid) for oid in parameter_oids)
+        prepared = PreparedStatement(name, text, statement, declared)
+        prepared.prepared_at = self.query_start
+        if self.block.state == "failed" and not isinstance(statement, _EXIT_STATEMENTS):
+            self.block.check_usable()
+        if statement is not None and is_dml(statement):
+            self._plan(prepared)
+        self.prepared[name] = prepared
+
+    def statement(self, name: str) -> PreparedStatement:
+        """Find a prepared statement. Raises InvalidSqlStatementName (26000)."""
+        found = self.prepared.get(name)
+        if found is None:
+            if not name:
+                raise InvalidSqlStatementName("unnamed prepared statement does not exist")
+            raise InvalidSqlStatementName(f'prepared statement "{name}" does not exist')
+        return found
+
+    def _plan(self, prepared: PreparedStatement) -> PreparedPlan:
+        """Plan, or find the statement's plan still good."""
+        key = self.plan_key()
+        plan = prepared.plan
+        if plan is not None and key is not None and key == prepared.plan_key:
+            return plan
+        assert prepared.statement is not None
+        plan = self.node.plans.plan(
+            as_dml(prepared.statement), prepared.text, prepared.declared_types, self.catalog(), plan_key=key
+        )
+        columns = self.result_columns(plan)
+        if prepared.columns is not None and columns is not None and prepared.plan is not None:
+            if [(c.name, c.type) for c in columns] != [(c.name, c.type) for c in prepared.columns]:
+                raise FeatureNotSupported("cached plan must not change result type")
+        else:
+            prepared.columns = columns
+        if prepared.plan is None or plan.bound.parameters != prepared.parameter_types:
+            prepared.parameter_types = plan.bound.parameters
+        prepared.plan = plan
+        prepared.plan_key = key
+        return plan
+
+    def result_columns(self, plan: PreparedPlan) -> tuple[ResultColumn, ...] | None:
+        """Return a plan's columns; the same object each time, so the front end can keep its encoder."""
+        if plan.columns is None and (plan.bound.kind == "select" or plan.bound.has_returning):
+            plan.columns = tuple(
+                ResultColumn(c.name, c.type, c.typmod, c.table_oid, c.column_number)
+                for c in plan.bound.columns
+            )
+        return plan.columns
+
+    async def bind(
+        self,
+        portal: str,
+        statement: str,
+        parameters: Sequence[bytes | None],
+        parameter_formats: Sequence[int],
+        result_formats: Sequence[int],
+    ) -> None:
+        """Create a portal."""
+        prepared = self.statement(statement)
+        if self.block.state == "failed" and not isinstance(prepared.statement, _EXIT_STATEMENTS):
+            self.block.check_usable()
+        if portal:
+            old = self.portals.get(portal)
+            if old is not None:
+                raise DuplicateCursor(f'cursor "{portal}" already exists')
+        else:
+            old = self.portals.pop("", None)
+            if old is not None and old.execution is not None:
+                _close_execution(old)
+        if prepared.plan is not None:
+            self._plan(prepared)
+        values = prepared.decode(parameters, parameter_formats, self.settings.format)
+        self.portals[portal] = Portal(portal, prepared, values, result_formats)
+
+    async def describe_statement(self, name: str) -> StatementDescription:
+        """Describe a prepared statement."""
+        prepared = self.statement(name)
+        if prepared.plan is not None and self.block.state != "failed":
+            self._plan(prepared)
+        return StatementDescription(prepared.parameter_types, self._columns_of(prepared))
+
+    def _columns_of(self, prepared: PreparedStatement) -> tuple[ResultColumn, ...] | None:
+        if prepared.plan is None and prepared.statement is not None:
+            return utility_columns(prepared.statement, self)
+        return prepared.columns
+
+    def portal(self, name: str) -> Portal:
+        """Find a portal. Raises InvalidCursorName (34000)."""
+        found = self.portals.get(name)
+        if found is None:
+            raise InvalidCursorName(f'portal "{name}" does not exist')
+        return found
+
+    def describe_portal(self, name: str) -> tuple[tuple[ResultColumn, ...] | None, Sequence[int]]:
+        """Return a portal's columns and formats."""
+        portal = self.portal(name)
+        columns = self._columns_of(portal.prepared)
+        return columns, portal.formats
+
+    def portal_formats(self, name: str) -> Sequence[int]:
+        """Return the portal's result formats."""
+        return self.portal(name).formats
+
+    async def execute(self, portal: str, row_limit: int) -> Result:
+        """Run or resume a portal."""
+        found = self.portal(portal)
+        self.query_text = found.prepared.text
+        return await self._run(found, row_limit, in_multi_statement=False)
+
+    async def close_statement(self, name: str) -> None:
+        """Forget a prepared statement."""
+        self.prepared.pop(name, None)
+
+    async def close_portal(self, name: str) -> None:
+        """Forget a portal."""
+        found = self.portals.pop(name, None)
+        if found is not None:
+            _close_execution(found)
+
+    async def sync(self) -> None:
+        """End of an extended-query batch: the implicit transaction commits."""
+        if self.block.state == "implicit":
+            await self.commit()
+        if self.portals and self.block.state == "idle":
+            self._drop_portals()
+        self._end_work()
+
+    # What other parts of the session ask for
+
+    def plan_prepared(self, prepared: PreparedStatement) -> PreparedPlan:
+        """Plan a statement made inside the server (PREPARE, cursors, COPY, schema changes)."""
+        return self._plan(prepared)
+
+    async def open_portal(self, portal: Portal) -> None:
+        """Begin executing a planned portal; its ``execution`` then yields batches."""
+        plan = portal.prepared.plan
+        assert plan is not None
+        await self._open(portal, plan)
+
+    async def run_portal(self, portal: Portal) -> Result:
+        """Run a planned portal to its first rows."""
+        return await self._run(portal, 0, in_multi_statement=False)
+
+    async def evaluate(self, bound: BoundExpr) -> Datum:
+        """Evaluate an expression without columns."""
+        function = value_function((bound,), None, single=True)
+        context = await self.new_context((), None)
+        value = function.call(context)
+        return await value if function.is_async else value
+
+    def resolve_type(self, name: TypeName) -> SqlType:
+        """Resolve a type's name. Raises UndefinedObject (42704)."""
+        return resolve_type(self.catalog(), name)[0]
+
+    def end_command(self) -> None:
+        """Let what follows in the same statement see what was written so far."""
+        transaction = self.block.ensure_transaction(self.query_start)
+        self.node.transactions.end_statement(transaction)
+
+    async def end_copy(self) -> None:
+        """COPY FROM is complete: outside a block it commits now."""
+        if self.block.state == "implicit" and not self.in_multi_statement:
+            await self.commit()
+
+    def set_role(self, name: str | None) -> None:
+        """SET ROLE; None or "none" goes back to the session user. Errors: 22023 unknown, 42501."""
+        if name is None or name == "none":
+            self.user_id = self.session_user_id
+        else:
+            self.user_id = self._role_for(name, self.session_user_id).id
+        self.settings.set("role", name or "none", local=False, internal=True)
+        self._role_changed()
+
+    def set_session_authorization(self, name: str | None) -> None:
+        """SET SESSION AUTHORIZATION; None goes back to the role that logged in. Errors: 22023, 42501."""
+        snapshot = self.node.metadata.catalog
+        if name is None or name == "default":
+            self.session_user_id = self.login_user_id
+        else:
+            role = snapshot.role(name)
+            if role is None:
+                raise InvalidParameterValue(f'role "{name}" does not exist')
+            login = snapshot.role_by_id(self.login_user_id)
+            if role.id != self.login_user_id and (login is None or not login.superuser):
+                raise InsufficientPrivilege("permission denied to set session authorization")
+            self.session_user_id = role.id
+        self.user_id = self.session_user_id
+        self.settings.set(
+            "session_authorization", self.services.session_user_name, local=False, internal=True
+        )
+        self._role_changed()
+
+    def _role_for(self, name: str, member_id: int) -> Role:
+        snapshot = self.catalog().snapshot
+        role = snapshot.role(name)
+        if role is None:
+            raise InvalidParameterValue(f'role "{name}" does not exist')
+        if not acl.is_superuser(snapshot, member_id) and role.id not in acl.memberships(
+            snapshot, member_id, self.database_id
+        ):
+            raise InsufficientPrivilege(f'permission denied to set role "{name}"')
+        return role
+
+    def _role_changed(self) -> None:
+        is_superuser = self.catalog().is_superuser
+        self.settings.set("is_superuser", "on" if is_superuser else "off", local=False, internal=True)
+        self.settings.search_path_version += 1
+
+    async def set_constraints(self, names: list[str], *, deferred: bool) -> None:
+        """SET CONSTRAINTS: making them immediate runs what is queued."""
+        self.block.set_constraints(names, deferred=deferred)
+        if not deferred:
+            await self.run_deferred(only_immediate=True)
+
+    def terminate(self) -> None:
+        """End the session: its statement fails and the front end closes the connection."""
+        if self.node.front_end is not None:
+            reason = AdminShutdown("terminating connection due to administrator command")
+            self.node.front_end.terminate(self.process_id, reason)
+
+    def notify_front_end(self) -> None:
+        """Something is pending for the client, which may be idle."""
+        if self.node.front_end is not None and not self.is_running:
+            self.node.front_end.deliver_asynchronous(self.process_id)
+
+    # Running statements
+
+    async def _run(self, portal: Portal, row_limit: int, *, in_multi_statement: bool) -> Result:
+        """Run a portal's statement, or go on with its rows."""
+        prepared = portal.prepared
+        statement = prepared.statement
+        if statement is None or isinstance(statement, EmptyStatement):
+            result = Result("")
+            result.empty = True
+            return result
+        if self.block.state == "failed" and not isinstance(statement, _EXIT_STATEMENTS):
+            self.block.check_usable()
+        if prepared.plan is None:
+            return await self._run_other(portal, statement, in_multi_statement=in_multi_statement)
+        if portal.execution is None and not portal.finished:
+            plan = prepared.plan
+            if plan.plan.point is not None and not row_limit:
+                result_or_none = await point.run(self, plan, portal.parameters)
+                if result_or_none is not None:
+                    portal.finished = True
+                    return result_or_none
+            await self._open(portal, plan)
+        return await self._rows_of(portal, row_limit)
+
+    async def _open(self, portal: Portal, plan: PreparedPlan) -> None:
+        """Begin executing a plan."""
+        context = await self.new_context(portal.parameters, plan)
+        portal.execution = plan.plan.open(context)
+
+    async def new_context(self, parameters: tuple[Datum, ...], plan: PreparedPlan | None) -> ExecutionContext:
+        """Prepare one execution: privileges, room, table locks, snapshot."""
+        now = self.now()
+        transaction = self.block.ensure_transaction(now)
+        if plan is not None:
+            if not plan.checked_privileges:
+                plan.check_privileges(self.catalog())
+            if not plan.is_read_only:
+                self.node.transactions.replicator.ensure_room(0)
+                self.check_writable(plan.bound.kind.upper())
+            await self.lock_relations(plan)
+        store = self.node.transactions.statement_store(transaction)
+        return self.make_context(parameters, store)
+
+    def make_context(self, parameters: tuple[Datum, ...], store: Any) -> ExecutionContext:
+        """Return an execution context over a store."""
+        self.settings.format.now = self.query_start
+        context = ExecutionContext(
+            parameters=parameters,
+            catalog=self.catalog(),
+            format_context=self.settings.format,
+            session=self.services,
+            store=store,
+            memory=MemoryBudget(self.settings.query_memory_bytes),
+            clock=self.now,
+            statement_timestamp=self.query_start,
+            transaction_timestamp=self.block.started_at or self.query_start,
+            rng=self.services.random,
+            checkpoint=self.checkpoint,
+        )
+        context.cache[DEFERRED] = self.block.deferred
+        return context
+
+    def check_writable(self, what: str) -> None:
+        """Refuse writes in a read-only transaction (25006)."""
+        if self.settings.get("transaction_read_only") == "on":
+            from sql.errors import ReadOnlySqlTransaction  # noqa: PLC0415
+
+            raise ReadOnlySqlTransaction(f"cannot execute {what} in a read-only transaction")
+
+    async def lock_relations(self, plan: PreparedPlan) -> None:
+        """Lock the plan's tables in the mode its statement needs, until the transaction ends."""
+        mode = point.table_mode(plan)
+        transaction = self.block.transaction
+        assert transaction is not None
+        locks = self.node.transactions.locks
+        for relation_id in plan.lock_relations:
+            if not locks.try_acquire(transaction, relation_id, mode):
+                await self.node.transactions.wait_for_lock(transaction, relation_id, mode)
+
+    async def _rows_of(self, portal: Portal, row_limit: int) -> Result:
+        """Return the portal's next rows as a Result."""
+        execution: Any = portal.execution
+        prepared = portal.prepared
+        plan = prepared.plan
+        assert plan is not None
+        result = Result("", prepared.columns)
+        if portal.finished:
+            result.tag = _tag(plan, 0, 0)
+            return result
+        if row_limit:
+            rows = portal.buffer
+            while len(rows) <= row_limit and (batch := await execution.next_batch()):
+                rows = rows + list(batch)
+            result.rows = rows[:row_limit]
+            portal.buffer = rows[row_limit:]
+            portal.position += len(result.rows)
+            if len(result.rows) == row_limit:
+                result.suspended = True
+                return result
+            await self._finish(portal, execution)
+            result.tag = _tag(plan, len(result.rows), execution.affected_rows)
+            return result
+        first = [*portal.buffer, *await execution.next_batch()]
+        portal.buffer = []
+        second = await execution.next_batch() if 0 < len(first) < BATCH_MAX else []
+        if not second and len(first) < BATCH_MAX:
+            result.rows = first
+            await self._finish(portal, execution)
+            result.tag = _tag(plan, len(first), execution.affected_rows)
+            return result
+        result.rows = [*first, *second]
+        count = len(result.rows)
+
+        async def more() -> Sequence[Row]:
+            nonlocal count
+            batch: list[Row] = await execution.next_batch()
+            count += len(batch)
+            return batch
+
+        async def finish() -> None:
+            await self._finish(portal, execution)
+            result.tag = _tag(plan, count, execution.affected_rows)
+
+        result.more = more
+        result.finish = finish
+        return result
+
+    async def _finish(self, portal: Portal, execution: Any) -> None:
+        """A statement has run to its end: its writes become visible to the next one."""
+        portal.finished = True
+        portal.execution = None
+        execution.close()
+        self.last_affected = execution.affected_rows
+        if self.block.transaction is not None:
+            self.node.transactions.end_statement(self.block.transaction)
+
+    async def _run_other(
+        self, portal: Portal, statement: Statement, *, in_multi_statement: bool
+    ) -> Result:
+        """Run DDL or a utility statement."""
+        if portal.finished:
+            return Result("", self._columns_of(portal.prepared))
+        portal.finished = True
+        if isinstance(statement, UTILITY_CLASSES):
+            return await execute_utility(self, statement, portal, in_multi_statement=in_multi_statement)
+        return Result(await self.run_ddl(statement, in_multi_statement=in_multi_statement))
+
+    async def run_ddl(self, statement: Any, *, in_multi_statement: bool) -> str:
+        """Run one DDL statement in the transaction's overlay; returns the command tag."""
+        transaction = self.block.ensure_transaction(self.now())
+        self.check_writable(type(statement).__name__)
+        self.block.ensure_overlay()
+        self.block.user_name = self.user_name
+        in_block = self.block.state == "open" or in_multi_statement
+        environment = SessionDdlEnvironment(self, in_block=in_block)
+        tag = await execute_ddl(statement, environment)
+        self.node.transactions.end_statement(transaction)
+        return tag
+
+    @property
+    def user_name(self) -> str:
+        """Name of the current role."""
+        role = self.node.metadata.catalog.role_by_id(self.user_id)
+        return role.name if role is not None else str(self.user_id)
+
+    async def commit(self) -> None:
+        """Commit the running transaction, deferred checks first."""
+        try:
+            if len(self.block.deferred) and self.block.state != "failed":
+                await self.run_deferred()
+        except BaseException:
+            self.block.rollback()
+            raise
+        self._close_cursors()
+        await self.block.commit()
+
+    async def run_deferred(self, *, only_immediate: bool = False) -> None:
+        """Run the queued constraint checks: all at COMMIT, or those that SET CONSTRAINTS made immediate."""
+        context = await self.new_context((), None)
+        deferred = self.block.deferred
+        chosen = (lambda key: not deferred.defers(key)) if only_immediate else None
+        await run_deferred(deferred, context, chosen)
+
+    def rollback(self) -> None:
+        """Roll the running transaction back."""
+        self._close_cursors()
+        self.block.rollback()
+
+    def _close_cursors(self) -> None:
+        for name in [n for n, p in self.portals.items() if not p.is_held]:
+            _close_execution(self.portals.pop(name))
+
+    def _drop_portals(self) -> None:
+        for name in [n for n, p in self.portals.items() if not (p.is_cursor and p.is_held)]:
+            _close_execution(self.portals.pop(name))
+
+    async def on_error(self, error: Exception) -> None:
+        """A statement failed: fail the block, or roll the implicit transaction back."""
+        del error
+        was_implicit = self.block.state in ("idle", "implicit")
+        self.block.fail()
+        if was_implicit:
+            self._drop_portals()
+        self._end_work()
+
+    async def close(self) -> None:
+        """The client is gone."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        self.rollback()
+        self.portals.clear()
+        self.services.release_session_locks()
+        self.node.forget(self)
+        await self.node.drop_temporary(self)
+
+    # Time
+
+    def _begin_work(self, text: str) -> None:
+        """A client request begins: its clock, its time limit."""
+        self.query_start = self.now()
+        self.state_change = self.query_start
+        self.query_text = text
+        self.is_running = True
+        self._slice_start = self.node.clock.monotonic()
+        self.interrupts.clear()
+        if self.settings.statement_timeout_ms:
+            self.services.start_timeout(self.settings.statement_timeout_ms)
+
+    def _end_work(self) -> None:
+        self.is_running = False
+        self.state_change = self.query_start
+        self.services.stop_timeout()
+        self.interrupts.clear()
+
+    def cancel(self, message: str = "canceling statement due to user request") -> None:
+        """Cancel the running statement, if any."""
+        if self.is_running:
+            self.interrupts.interrupt(QueryCanceled(message))
+
+    async def checkpoint(self) -> None:
+        """Raise a pending cancellation; after a time slice, let other sessions run."""
+        interrupts = self.interrupts
+        if interrupts.pending is not None:
+            interrupts.check()
+        if self.node.clock.monotonic() - self._slice_start > SLICE_SECONDS:
+            waiter: Waiter[None] = Waiter()
+            self.node.schedule.soon(lambda: _wake(waiter))
+            await interrupts.wait(waiter)
+            self._slice_start = self.node.clock.monotonic()
+
+
+_NOTICE_RANK: Final = {
+    "DEBUG5": 0, "DEBUG4": 0, "DEBUG3": 0, "DEBUG2": 0, "DEBUG1": 0, "DEBUG": 0, "LOG": 1, "NOTICE": 2, "INFO": 9,
+    "WARNING": 3, "ERROR": 4,
+}  # fmt: skip
+
+
+def _wake(waiter: Waiter[None]) -> None:
+    waiter.set_result(None)
+
+
+def _declared_type(oid: int) -> SqlType | None:
+    if oid in (0, 705):
+        return None
+    found = type_by_oid(oid)
+    return TEXT if found is None else found
+
+
+def _tag(plan: PreparedPlan, returned: int, affected: int) -> str:
+    kind = plan.bound.kind
+    if kind == "select":
+        return f"SELECT {returned}"
+    if kind == "insert":
+        return f"INSERT 0 {affected}"
+    return f"{kind.upper()} {affected}"
+
+
+def _close_execution(portal: Portal) -> None:
+    execution: Any = portal.execution
+    if execution is not None:
+        portal.execution = None
+        execution.close()
+
+

@@ -1,0 +1,475 @@
+"""A session's variables: validated, transactional, reported to the client when they change.
+
+A value set in a transaction goes back when it is rolled back, to a savepoint too; SET LOCAL goes back at the end either
+way (PostgreSQL docs, "SET"). Hot readers do not look up names: what statements need on every
+execution stands in attributes (``format``, ``statement_timeout_ms``...), refreshed when its variable changes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from decimal import Decimal, InvalidOperation
+from typing import Final, NamedTuple
+
+from nodedb.session.variable_table import VARIABLES
+from sql.errors import (
+    CantChangeRuntimeParam,
+    FeatureNotSupported,
+    InsufficientPrivilege,
+    InvalidParameterValue,
+    UndefinedObject,
+)
+from sql.types.datetime import validate_time_zone
+from sql.types.io import FormatContext
+
+REPORTED: Final = (
+    "application_name", "client_encoding", "DateStyle", "default_transaction_read_only", "in_hot_standby",
+    "integer_datetimes", "IntervalStyle", "is_superuser", "server_encoding", "server_version",
+    "session_authorization", "standard_conforming_strings", "TimeZone",
+)  # fmt: skip
+
+
+class Variable(NamedTuple):
+    """One known variable; see ``variable_table`` for the fields."""
+
+    name: str
+    kind: str
+    default: str
+    unit: str
+    minimum: str
+    maximum: str
+    values: str
+    context: str
+    category: str
+    description: str
+
+
+BY_NAME: Final = {row[0].lower(): Variable(*row) for row in VARIABLES}
+_CUSTOM_NAME: Final = re.compile(r"[A-Za-z_][\w$]*(\.[A-Za-z_][\w$]*)+\Z")
+_TRUE: Final = ("on", "true", "yes", "1", "t", "tr", "tru", "y", "ye")
+_FALSE: Final = ("off", "false", "no", "0", "f", "fa", "fal", "fals", "n", "of")
+_MEMORY_UNITS: Final = {"B": Decimal(1) / 1024, "kB": Decimal(1), "MB": Decimal(1024), "GB": Decimal(1024**2),
+                        "TB": Decimal(1024**3)}  # fmt: skip
+_TIME_UNITS: Final = {"us": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000), "min": Decimal(60_000),
+                      "h": Decimal(3_600_000), "d": Decimal(86_400_000)}  # fmt: skip
+_NUMBER_WITH_UNIT: Final = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*\Z")
+_READ_CONSISTENCY: Final = re.compile(r"strong|eventual|bounded_staleness:(\d+(?:\.\d+)?)\Z")
+_NEEDS_QUOTES: Final = re.compile(r"[a-z_][a-z0-9_$]*\Z")
+
+
+def split_identifiers(text: str) -> list[str]:
+    """Split a comma-separated list of identifiers, quoted ones included, folded as SQL does."""
+    names = []
+    for part in re.findall(r'\s*("(?:[^"]|"")*"|[^,]*)\s*(?:,|\Z)', text):
+        word = part.strip()
+        if word.startswith('"'):
+            names.append(word[1:-1].replace('""', '"'))
+        elif word:
+            names.append(word.lower())
+    return names
+
+
+def quote_identifier(name: str) -> str:
+    """Quote where SQL needs it in a list of names."""
+    return name if _NEEDS_QUOTES.match(name) else '"' + name.replace('"', '""') + '"'
+
+
+class _Undo(NamedTuple):
+    name: str
+    session: str | None
+    local: str | None
+
+
+class Settings:
+    """The variables of one session."""
+
+    def __init__(self, defaults: dict[str, str], *, is_superuser: Callable[[], bool]) -> None:
+        """Start from the built-in defaults overridden by ``defaults`` (node, database, role, start-up packet)."""
+        self._defaults = {name: variable.default for name, variable in BY_NAME.items()}
+        self._session: dict[str, str] = {}
+        self._local: dict[str, str] = {}
+        self._undo: list[_Undo] = []
+        self._is_superuser = is_superuser
+        self._reported: dict[str, str] = {}
+        self._is_touched = False
+        self.format = FormatContext()
+        self.search_path: tuple[str, ...] = ()
+        self.search_path_version = 0
+        self.statement_timeout_ms = 0
+        self.lock_timeout_ms = 0
+        self.idle_in_transaction_timeout_ms = 0
+        self.idle_session_timeout_ms = 0
+        self.log_min_duration_ms = -1
+        self.query_memory_bytes = 0
+        self.client_min_messages = "notice"
+        for name, value in defaults.items():
+            self.set_default(name, value)
+        for name in BY_NAME:
+            self._refresh(name)
+        self._reported = dict(self.reported())
+
+    def set_default(self, name: str, value: str) -> None:
+        """Change what RESET goes back to."""
+        variable = self._variable(name)
+        self._defaults[name.lower()] = _canonical(variable, value)
+        self._refresh(name.lower())
+
+    # Reading
+
+    def get(self, name: str) -> str:
+        """Return a variable's SHOW text. UndefinedObject (42704) when unknown."""
+        key = name.lower()
+        value = self._local.get(key)
+        if value is None:
+            value = self._session.get(key)
+        if value is None:
+            value = self._defaults.get(key)
+        if value is None:
+            raise UndefinedObject(f'unrecognized configuration parameter "{name}"')
+        return value
+
+    def show(self, name: str) -> str:
+        """Return the value as SHOW prints it, with its unit."""
+        return _shown(BY_NAME.get(name.lower()), self.get(name))
+
+    def find(self, name: str) -> str | None:
+        """Return the SHOW text, None when unknown."""
+        try:
+            return self.show(name)
+        except UndefinedObject:
+            return None
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return (name, setting, description) of every variable, for SHOW ALL."""
+        return [
+            (variable.name, self.show(variable.name), variable.description)
+            for _, variable in sorted(BY_NAME.items())
+        ]
+
+    def reported(self) -> list[tuple[str, str]]:
+        """Return the variables that ParameterStatus reports."""
+        return [(name, self.get(name)) for name in REPORTED]
+
+    @property
+    def has_changes(self) -> bool:
+        """Tell whether anything was set since the last ``take_changes``; it may still be the same values."""
+        return self._is_touched
+
+    def take_changes(self) -> list[tuple[str, str]]:
+        """Return the reported variables that changed since the last call."""
+        self._is_touched = False
+        changes = [(name, value) for name, value in self.reported() if self._reported.get(name) != value]
+        self._reported.update(changes)
+        return changes
+
+    # Writing
+
+    def set(self, name: str, value: str | None, *, local: bool, internal: bool = False) -> None:
+        """SET or, with None, SET ... TO DEFAULT. Errors: 42704 unknown, 22023 bad value, 55P02 fixed, 42501."""
+        key = name.lower()
+        variable = self._variable(name)
+        if not internal:
+            self._check_context(variable)
+        text = self._default_of(key) if value is None else _canonical(variable, value)
+        self._undo.append(_Undo(key, self._session.get(key), self._local.get(key)))
+        if local:
+            self._local[key] = text
+        else:
+            self._local.pop(key, None)
+            if value is None:
+                self._session.pop(key, None)
+            else:
+                self._session[key] = text
+        if key == "default_read_consistency":
+            self.set("nodedb.read_consistency", value, local=local)
+        self._refresh(key)
+
+    def reset_all(self) -> None:
+        """RESET ALL."""
+        for key in list(self._session):
+            variable = BY_NAME.get(key)
+            if variable is None or variable.context in ("user", "superuser"):
+                self.set(key, None, local=False, internal=True)
+
+    def _default_of(self, key: str) -> str:
+        return self._defaults.get(key, "")
+
+    def _variable(self, name: str) -> Variable:
+        found = BY_NAME.get(name.lower())
+        if found is not None:
+            return found
+        if "." in name:
+            if not _CUSTOM_NAME.match(name):
+                raise InvalidParameterValue(
+                    f'invalid configuration parameter name "{name}"',
+                    detail="Custom parameter names must be two or more simple identifiers separated by dots.",
+                )
+            if name.lower().startswith("nodedb."):
+                raise UndefinedObject(f'unrecognized configuration parameter "{name}"')
+            return Variable(name, "string", "", "", "", "", "", "user", "Customized Options", "")
+        raise UndefinedObject(f'unrecognized configuration parameter "{name}"')
+
+    def _check_context(self, variable: Variable) -> None:
+        name = variable.name
+        if variable.context in ("internal", "postmaster", "sighup"):
+            why = {
+                "internal": "cannot be changed",
+                "postmaster": "cannot be changed without restarting the server",
+                "sighup": "cannot be changed now",
+            }[variable.context]
+            raise CantChangeRuntimeParam(f'parameter "{name}" {why}')
+        if variable.context in ("backend", "superuser-backend"):
+            raise CantChangeRuntimeParam(f'parameter "{name}" cannot be set after connection start')
+        if variable.context == "superuser" and not self._is_superuser():
+            raise InsufficientPrivilege(f'permission denied to set parameter "{name}"')
+
+    # Transactions
+
+    def mark(self) -> int:
+        """Return the present point, for a savepoint."""
+        return len(self._undo)
+
+    def rollback_to(self, mark: int) -> None:
+        """Undo what was set since the mark."""
+        while len(self._undo) > mark:
+            entry = self._undo.pop()
+            _restore(self._session, entry.name, entry.session)
+            _restore(self._local, entry.name, entry.local)
+            self._refresh(entry.name)
+
+    def end_transaction(self, *, committed: bool) -> None:
+        """Forget SET LOCAL, and on rollback everything the transaction set."""
+        if not self._undo and not self._local:
+            return
+        if not committed:
+            self.rollback_to(0)
+        self._undo.clear()
+        local = list(self._local)
+        self._local.clear()
+        for key in local:
+            self._refresh(key)
+
+    # What hot paths read
+
+    def _refresh(self, key: str) -> None:
+        self._is_touched = True
+        refresh = _REFRESH.get(key)
+        if refresh is not None:
+            refresh(self, self.get(key))
+
+
+def _restore(values: dict[str, str], key: str, old: str | None) -> None:
+    if old is None:
+        values.pop(key, None)
+    else:
+        values[key] = old
+
+
+def _replace_format(settings: Settings, **changes: object) -> None:
+    """Give the session a new FormatContext: encoders compiled for the old one must not change under their users."""
+    old = settings.format
+    new = FormatContext()
+    for name in ("date_style", "interval_style", "time_zone", "extra_float_digits", "bytea_output",
+                 "now", "reg_resolver"):  # fmt: skip
+        setattr(new, name, changes.get(name, getattr(old, name)))
+    settings.format = new
+
+
+def _set_search_path(settings: Settings, value: str) -> None:
+    settings.search_path = tuple(split_identifiers(value))
+    settings.search_path_version += 1
+
+
+def _set_milliseconds(attribute: str) -> Callable[[Settings, str], None]:
+    return lambda settings, value: setattr(settings, attribute, int(value))
+
+
+_REFRESH: Final[dict[str, Callable[[Settings, str], None]]] = {
+    "datestyle": lambda s, v: _replace_format(s, date_style=v),
+    "intervalstyle": lambda s, v: _replace_format(s, interval_style=v),
+    "timezone": lambda s, v: _replace_format(s, time_zone=v),
+    "extra_float_digits": lambda s, v: _replace_format(s, extra_float_digits=int(v)),
+    "bytea_output": lambda s, v: _replace_format(s, bytea_output=v),
+    "search_path": _set_search_path,
+    "statement_timeout": _set_milliseconds("statement_timeout_ms"),
+    "lock_timeout": _set_milliseconds("lock_timeout_ms"),
+    "idle_in_transaction_session_timeout": _set_milliseconds("idle_in_transaction_timeout_ms"),
+    "idle_session_timeout": _set_milliseconds("idle_session_timeout_ms"),
+    "log_min_duration_statement": _set_milliseconds("log_min_duration_ms"),
+    "query_memory_limit": lambda s, v: setattr(s, "query_memory_bytes", int(v) * 1024),
+    "client_min_messages": lambda s, v: setattr(s, "client_min_messages", v),
+}
+
+
+def _canonical(variable: Variable, value: str) -> str:
+    """Check a value and return it in the form that is stored."""
+    special = _SPECIAL.get(variable.name.lower())
+    if special is not None:
+        return special(variable, value)
+    if variable.kind == "bool":
+        return _canonical_bool(variable, value)
+    if variable.kind in ("integer", "real"):
+        return _canonical_number(variable, value)
+    if variable.kind == "enum":
+        allowed = variable.values.split("/")
+        lowered = value.lower()
+        if lowered in allowed:
+            return lowered
+        if lowered in _TRUE and "on" in allowed:
+            return "on"
+        if lowered in _FALSE and "off" in allowed:
+            return "off"
+        raise InvalidParameterValue(
+            f'invalid value for parameter "{variable.name}": "{value}"',
+            hint=f"Available values: {', '.join(allowed)}.",
+        )
+    return value
+
+
+def _canonical_bool(variable: Variable, value: str) -> str:
+    lowered = value.strip().lower()
+    if lowered in _TRUE:
+        return "on"
+    if lowered in _FALSE:
+        return "off"
+    raise InvalidParameterValue(f'parameter "{variable.name}" requires a Boolean value')
+
+
+def _canonical_number(variable: Variable, value: str) -> str:
+    match = _NUMBER_WITH_UNIT.match(value)
+    if match is None:
+        raise InvalidParameterValue(f'invalid value for parameter "{variable.name}": "{value}"')
+    number, unit = Decimal(match[1]), match[2]
+    if unit:
+        units = _MEMORY_UNITS if variable.unit in ("B", "kB", "MB", "8kB") else _TIME_UNITS
+        scale, base = units.get(unit), units.get(variable.unit.removeprefix("8"))
+        if not variable.unit or scale is None or base is None:
+            allowed = '"B", "kB", "MB", "GB", and "TB"' if units is _MEMORY_UNITS else (
+                '"us", "ms", "s", "min", "h", and "d"'
+            )
+            raise InvalidParameterValue(
+                f'invalid value for parameter "{variable.name}": "{value}"',
+                hint=f"Valid units for this parameter are {allowed}." if variable.unit else "",
+            )
+        number = number * scale / (base * 8 if variable.unit == "8kB" else base)
+    if variable.kind == "integer":
+        number = number.quantize(Decimal(1), rounding="ROUND_HALF_EVEN")
+    low, high = Decimal(variable.minimum or "-1e400"), Decimal(variable.maximum or "1e400")
+    if not low <= number <= high:
+        suffix = f" {variable.unit}" if variable.unit else ""
+        raise InvalidParameterValue(
+            f'{number:f}{suffix} is outside the valid range for parameter "{variable.name}" '
+            f"({variable.minimum}{suffix} .. {variable.maximum}{suffix})"
+        )
+    return str(int(number)) if variable.kind == "integer" else f"{number.normalize():f}"
+
+
+def _shown(variable: Variable | None, value: str) -> str:
+    """Write an integer with the largest unit that divides it, as SHOW does."""
+    if variable is None or variable.kind != "integer" or not variable.unit or int(value) <= 0:
+        return value
+    number = int(value)
+    if variable.unit == "8kB":
+        number, unit = number * 8, "kB"
+    else:
+        unit = variable.unit
+    steps = (("kB", "MB", 1024), ("MB", "GB", 1024), ("GB", "TB", 1024)) if unit in _MEMORY_UNITS else (
+        ("ms", "s", 1000), ("s", "min", 60), ("min", "h", 60), ("h", "d", 24)
+    )
+    for small, large, factor in steps:
+        if unit == small and number % factor == 0:
+            number, unit = number // factor, large
+    return f"{number}{unit}"
+
+
+def _date_style(variable: Variable, value: str) -> str:
+    from_words = {"iso": "ISO", "sql": "SQL", "postgres": "Postgres", "german": "German"}
+    orders = {"mdy": "MDY", "us": "MDY", "noneuro": "MDY", "noneuropean": "MDY", "dmy": "DMY", "euro": "DMY",
+              "european": "DMY", "ymd": "YMD"}  # fmt: skip
+    style, order = "ISO", "MDY"
+    for word in re.split(r"[,\s]+", value.strip().lower()):
+        if word in from_words:
+            style = from_words[word]
+            if word == "german":
+                order = "DMY"
+        elif word in orders:
+            order = orders[word]
+        elif word not in ("", "default"):
+            raise InvalidParameterValue(
+                f'invalid value for parameter "{variable.name}": "{value}"',
+                detail=f'Unrecognized key word: "{word}".',
+            )
+    return f"{style}, {order}"
+
+
+def _time_zone(variable: Variable, value: str) -> str:
+    del variable
+    return validate_time_zone(value)
+
+
+def _client_encoding(variable: Variable, value: str) -> str:
+    if re.sub(r"[^a-z0-9]", "", value.lower()) in ("utf8", "unicode", "default"):
+        return "UTF8"
+    known = ("sqlascii", "latin1", "latin2", "win1252", "iso88591", "eucjp", "sjis", "big5", "gbk", "koi8r")
+    if re.sub(r"[^a-z0-9]", "", value.lower()) in known:
+        raise FeatureNotSupported(
+            f"conversion between {value.upper()} and UTF8 is not supported"
+        )
+    raise InvalidParameterValue(f'invalid value for parameter "{variable.name}": "{value}"')
+
+
+def _read_consistency(variable: Variable, value: str) -> str:
+    lowered = value.strip().lower()
+    match = _READ_CONSISTENCY.fullmatch(lowered)
+    if match is None or (match[1] is not None and float(match[1]) <= 0):
+        raise InvalidParameterValue(
+            f'invalid value for parameter "{variable.name}": "{value}"',
+            hint="Available values: strong, bounded_staleness:<seconds>, eventual.",
+        )
+    return lowered
+
+
+def _isolation(variable: Variable, value: str) -> str:
+    lowered = " ".join(value.lower().split())
+    if lowered in ("read uncommitted", "read committed", "repeatable read", "serializable"):
+        return lowered
+    raise InvalidParameterValue(
+        f'invalid value for parameter "{variable.name}": "{value}"',
+        hint="Available values: serializable, repeatable read, read committed, read uncommitted.",
+    )
+
+
+_SPECIAL: Final[dict[str, Callable[[Variable, str], str]]] = {
+    "datestyle": _date_style,
+    "timezone": _time_zone,
+    "log_timezone": _time_zone,
+    "client_encoding": _client_encoding,
+    "nodedb.read_consistency": _read_consistency,
+    "default_read_consistency": _read_consistency,
+    "default_transaction_isolation": _isolation,
+    "transaction_isolation": _isolation,
+}
+
+
+def join_values(name: str, values: Iterable[object]) -> str:
+    """Join the values of ``SET name TO a, b`` into one text; only lists of names may have several."""
+    texts = [_text_of(value) for value in values]
+    if name.lower() in ("search_path", "temp_tablespaces", "session_preload_libraries"):
+        return ", ".join(quote_identifier(text) for text in texts)
+    if name.lower() == "datestyle":
+        return ", ".join(texts)
+    if len(texts) != 1:
+        raise InvalidParameterValue(f"SET {name} takes only one argument")
+    return texts[0]
+
+
+def _text_of(value: object) -> str:
+    if value is True:
+        return "on"
+    if value is False:
+        return "off"
+    try:
+        return str(value) if not isinstance(value, float) else f"{Decimal(repr(value)):f}"
+    except InvalidOperation:
+        return str(value)

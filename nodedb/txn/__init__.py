@@ -1,0 +1,1 @@
+"""Transactions: write buffer, snapshot reads, locks taken when statements run, one decision at commit."""

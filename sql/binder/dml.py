@@ -1,0 +1,500 @@
+"""INSERT, UPDATE and DELETE.
+
+Source: PostgreSQL docs, "INSERT", "UPDATE", "DELETE", "Returning Data from Modified Rows".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sql.ast.query import (
+    Assignment,
+    DefaultMarker,
+    Delete,
+    DmlStatement,
+    Expression,
+    Insert,
+    RowConstructor,
+    ScalarSubquery,
+    Select,
+    Target,
+    Update,
+    Values,
+)
+from sql.binder.aggregation import SelectContext
+from sql.binder.bound import (
+    BoundExpr,
+    ColumnVar,
+    Const,
+    DeletePlan,
+    FilterPlan,
+    InsertPlan,
+    JoinPlan,
+    LogicalPlan,
+    OneRow,
+    OutputColumn,
+    ParameterRef,
+    ProjectPlan,
+    TargetTable,
+    UpdatePlan,
+    ValuesPlan,
+    WithPlan,
+)
+from sql.binder.coerce import coerce_assignment, coerce_to_boolean, resolve_unknown
+from sql.binder.comparison import bind_row_subquery
+from sql.binder.conflict import bind_conflict
+from sql.binder.cte import bind_with
+from sql.binder.dispatch import bind
+from sql.binder.from_clause import bind_from, scan_table
+from sql.binder.scope import Item, Scope, check_no_conflict
+from sql.binder.state import BindState, BoundQuery, Tracker, var_of
+from sql.binder.table_target import default_value, find_target, table_item, target_table
+from sql.binder.targets import bind_targets
+from sql.binder.tree import location
+from sql.errors import (
+    DuplicateColumn,
+    FeatureNotSupported,
+    GeneratedAlways,
+    SqlSyntaxError,
+    UndefinedColumn,
+)
+from sql.span import NO_SPAN, Span
+from sql.types.catalog import UNKNOWN
+
+if TYPE_CHECKING:
+    from sql.catalog.descriptor import Column, Table
+    from sql.ast.query import Alias
+
+
+def bind_modification(state: BindState, node: DmlStatement, parent: Scope | None) -> BoundQuery:
+    """Bind a data-modifying statement; its output columns are those of RETURNING."""
+    if isinstance(node, Insert):
+        return _bind_insert(state, node, parent)
+    if isinstance(node, Update):
+        return _bind_update(state, node, parent)
+    assert isinstance(node, Delete)
+    return _bind_delete(state, node, parent)
+
+
+# --- INSERT ---
+
+
+def _bind_insert(state: BindState, node: Insert, parent: Scope | None) -> BoundQuery:
+    scope = Scope(parent, "values")
+    definitions = () if node.with_clause is None else bind_with(state, node.with_clause, scope)
+    table = find_target(state, node.table, "insert")
+    state.require(table.id, "a")
+    columns = _insert_columns(node, table)
+    target = target_table(state, table, writes_row=True)
+    source, given = _insert_source(state, node, columns, scope)
+    values = _insert_values(state, node, table, columns, given)
+    conflict = None
+    alias = node.alias or table.name
+    if node.on_conflict is not None:
+        conflict = bind_conflict(state, node.on_conflict, target, alias, scope)
+    returning, outputs = _bind_returning(
+        state, node.returning, scope, [_row_item(target, alias, user_alias=bool(node.alias))], table
+    )
+    plan: LogicalPlan = InsertPlan(target, source, values, conflict, returning, outputs)
+    if definitions:
+        plan = WithPlan(definitions, plan)
+    return BoundQuery(plan, outputs)
+
+
+def _row_item(target: TargetTable, alias: str, *, user_alias: bool) -> Item:
+    return table_item(target.table, alias, target.row_columns, user_alias=user_alias)
+
+
+def _insert_columns(node: Insert, table: Table) -> list[Column]:
+    """Return the target columns in the order of the given expressions."""
+    if not node.columns:
+        return list(table.visible_columns)
+    result: list[Column] = []
+    spans = node.column_spans or (node.span,) * len(node.columns)
+    for name, span in zip(node.columns, spans, strict=True):
+        column = table.column_by_name.get(name)
+        if column is None:
+            raise UndefinedColumn(
+                f'column "{name}" of relation "{table.name}" does not exist', span=span
+            )
+        if column in result:
+            raise DuplicateColumn(f'column "{name}" specified more than once', span=span)
+        result.append(column)
+    return result
+
+
+_Given = dict[int, BoundExpr | None]
+"""By column position: the value, or None for DEFAULT."""
+
+
+def _insert_source(
+    state: BindState, node: Insert, columns: list[Column], scope: Scope
+) -> tuple[LogicalPlan, _Given]:
+    source = node.source
+    if source is None:
+        return OneRow(), {}
+    if isinstance(source, Values) and not (
+        source.order_by or source.limit or source.offset or source.with_clause
+    ):
+        if len(source.rows) == 1:
+            return OneRow(), _single_row(state, node, source.rows[0], columns, scope)
+        return _many_rows(state, node, source, columns, scope)
+    return _from_query(state, node, columns, scope)
+
+
+def _check_count(
+    node: Insert, columns: list[Column], items: tuple[Expression, ...] | list[BoundExpr]
+) -> None:
+    if len(items) > len(columns):
+        extra = items[len(columns)]
+        span = extra.span if isinstance(extra.span, Span) else NO_SPAN
+        raise SqlSyntaxError("INSERT has more expressions than target columns", span=span)
+    if node.columns and len(items) < len(columns):
+        spans = node.column_spans
+        span = spans[len(items)] if spans else NO_SPAN
+        raise SqlSyntaxError("INSERT has more target columns than expressions", span=span)
+
+
+def _single_row(
+    state: BindState,
+    node: Insert,
+    row: tuple[Expression, ...],
+    columns: list[Column],
+    scope: Scope,
+) -> _Given:
+    _check_count(node, columns, row)
+    given: _Given = {}
+    for item, column in zip(row, columns, strict=False):
+        if type(item) is DefaultMarker:
+            given[column.position] = None
+            continue
+        _check_writable(node, column)
+        bound = bind(state, item, scope)
+        given[column.position] = coerce_assignment(
+            state, bound, column.type, column.typmod, column.name, item.span
+        )
+    return given
+
+
+def _check_writable(node: Insert, column: Column) -> None:
+    """Raise 428C9 for values given to generated columns and GENERATED ALWAYS identities."""
+    if column.generated is not None:
+        raise GeneratedAlways(
+            f'cannot insert a non-DEFAULT value into column "{column.name}"',
+            detail=f'Column "{column.name}" is a generated column.',
+        )
+    if column.identity == "always" and not node.overriding:
+        raise GeneratedAlways(
+            f'cannot insert a non-DEFAULT value into column "{column.name}"',
+            detail=f'Column "{column.name}" is an identity column defined as GENERATED ALWAYS.',
+            hint="Use OVERRIDING SYSTEM VALUE to override.",
+        )
+
+
+def _many_rows(
+    state: BindState, node: Insert, source: Values, columns: list[Column], scope: Scope
+) -> tuple[LogicalPlan, _Given]:
+    width = len(source.rows[0])
+    for row in source.rows:
+        if len(row) != width:
+            raise SqlSyntaxError("VALUES lists must all be the same length", span=row[0].span)
+    _check_count(node, columns, source.rows[0])
+    columns = columns[:width]
+    # A column that is DEFAULT in every row is no value at all, as generated columns require.
+    omitted = {i for i in range(width) if all(type(row[i]) is DefaultMarker for row in source.rows)}
+    kept = [i for i in range(width) if i not in omitted]
+    for i in kept:
+        _check_writable(node, columns[i])
+    rows = []
+    for row in source.rows:
+        values = []
+        for i in kept:
+            item, column = row[i], columns[i]
+            if type(item) is DefaultMarker:
+                values.append(default_value(state, column, item.span))
+                continue
+            bound = bind(state, item, scope)
+            values.append(
+                coerce_assignment(state, bound, column.type, column.typmod, column.name, item.span)
+            )
+        rows.append(tuple(values))
+    outputs = tuple(
+        state.new_column(columns[i].name, columns[i].type, columns[i].typmod) for i in kept
+    )
+    plan = ValuesPlan(tuple(rows), outputs, "*VALUES*")
+    given: _Given = {columns[i].position: None for i in omitted}
+    for i, output in zip(kept, outputs, strict=True):
+        given[columns[i].position] = var_of(output)
+    return plan, given
+
+
+def _from_query(
+    state: BindState, node: Insert, columns: list[Column], scope: Scope
+) -> tuple[LogicalPlan, _Given]:
+    from sql.binder.query import bind_query  # noqa: PLC0415
+
+    assert node.source is not None
+    bound = bind_query(state, node.source, scope, resolve=False)
+    places = [location(e) for e in _query_expressions(bound)]
+    _check_count(
+        node, columns, [var_of(c, span=p) for c, p in zip(bound.columns, places, strict=True)]
+    )
+    for column in columns[: len(bound.columns)]:
+        _check_writable(node, column)
+    plan = bound.plan
+    outputs = bound.columns
+    if any(c.type is UNKNOWN for c in outputs):
+        plan, outputs = _read_unknowns(state, bound, columns)
+    given: _Given = {}
+    for column, output, place in zip(columns, outputs, places, strict=False):
+        given[column.position] = coerce_assignment(
+            state, var_of(output, span=place), column.type, column.typmod, column.name
+        )
+    return plan, given
+
+
+def _query_expressions(bound: BoundQuery) -> tuple[BoundExpr, ...]:
+    from sql.binder.query import output_expression  # noqa: PLC0415
+
+    if isinstance(bound.plan, ProjectPlan):
+        return bound.plan.expressions
+    return tuple(output_expression(bound, i) for i in range(len(bound.columns)))
+
+
+def _read_unknowns(
+    state: BindState, bound: BoundQuery, columns: list[Column]
+) -> tuple[LogicalPlan, tuple[OutputColumn, ...]]:
+    """Give unknown literals of the select list the types of the target columns."""
+    plan = bound.plan
+    on_top = isinstance(plan, ProjectPlan)
+    expressions: list[BoundExpr] = []
+    outputs = []
+    for expression, output, column in zip(
+        _query_expressions(bound), bound.columns, columns, strict=False
+    ):
+        value = expression if on_top else var_of(output)
+        if value.type is UNKNOWN:
+            if isinstance(value, Const | ParameterRef):
+                value = coerce_assignment(state, value, column.type, column.typmod, column.name)
+            else:
+                value = resolve_unknown(state, value)
+            output = state.new_column(output.name, value.type, value.typmod)  # noqa: PLW2901
+        expressions.append(value)
+        outputs.append(output)
+    source = plan.input if isinstance(plan, ProjectPlan) else plan
+    result = tuple(outputs)
+    return ProjectPlan(source, tuple(expressions), result), result
+
+
+def _insert_values(
+    state: BindState, node: Insert, table: Table, columns: list[Column], given: _Given
+) -> tuple[BoundExpr | None, ...]:
+    values: list[BoundExpr | None] = []
+    for column in table.columns:
+        if column.hidden or column.dropped or column.generated is not None:
+            values.append(None)
+            continue
+        value = given.get(column.position)
+        if value is not None and column.identity and node.overriding == "user":
+            value = None
+        values.append(default_value(state, column) if value is None else value)
+    assert columns is not None
+    return tuple(values)
+
+
+# --- RETURNING ---
+
+
+def _bind_returning(
+    state: BindState,
+    targets: tuple[Target, ...],
+    scope: Scope,
+    items: list[Item],
+    table: Table,
+) -> tuple[tuple[BoundExpr, ...], tuple[OutputColumn, ...]]:
+    if not targets:
+        return (), ()
+    state.require(table.id, "r")
+    scope.items = items
+    scope.all_items = items
+    scope.clause = "returning"
+    entries = bind_targets(state, targets, scope)
+    columns = []
+    expressions = []
+    for entry in entries:
+        expression = resolve_unknown(state, entry.expression)
+        expressions.append(expression)
+        origin = (0, 0)
+        if isinstance(expression, ColumnVar):
+            origin = state.origins.get(expression.id, origin)
+        columns.append(state.new_column(entry.name, expression.type, expression.typmod, *origin))
+    return tuple(expressions), tuple(columns)
+
+
+# --- UPDATE ---
+
+
+def _bind_update(state: BindState, node: Update, parent: Scope | None) -> BoundQuery:
+    scope = Scope(parent)
+    definitions = () if node.with_clause is None else bind_with(state, node.with_clause, scope)
+    alias: Alias | None = node.table.alias
+    table = find_target(state, node.table.name, "update", node.table.relation_id)
+    state.require(table.id, "w")
+    tracker = Tracker()
+    state.trackers.append(tracker)
+    scan, item = scan_table(state, table, alias, privilege="")
+    plan = _with_from(state, scan, item, node.from_items, scope)
+    scope.clause = "update"
+    assignments = bind_assignments(state, node.assignments, table, scope)
+    scope.clause = "where"
+    condition = None
+    if node.where is not None:
+        condition = coerce_to_boolean(state, bind(state, node.where, scope), "WHERE")
+        plan = FilterPlan(plan, condition)
+    state.trackers.pop()
+    if scope.depth in tracker.depths:
+        state.require(table.id, "r")
+    target = target_table(state, table, writes_row=True)
+    shown = table.name if alias is None else alias.name
+    new_row = _row_item(target, shown, user_alias=alias is not None)
+    others = scope.items[1:]
+    returning, outputs = _bind_returning(state, node.returning, scope, [new_row, *others], table)
+    result: LogicalPlan = UpdatePlan(target, scan, plan, assignments, condition, returning, outputs)
+    if definitions:
+        result = WithPlan(definitions, result)
+    return BoundQuery(result, outputs)
+
+
+def _with_from(
+    state: BindState,
+    scan: LogicalPlan,
+    item: Item,
+    from_items: tuple[object, ...],
+    scope: Scope,
+) -> LogicalPlan:
+    """Join the target with FROM or USING; the target comes first in the namespace."""
+    if not from_items:
+        scope.items = [item]
+        scope.all_items = [item]
+        return scan
+    scope.all_items.append(item)
+    right = bind_from(state, from_items, scope)  # type: ignore[arg-type]
+    check_no_conflict([item], scope.items)
+    scope.items = [item, *scope.items]
+    return JoinPlan("inner", scan, right, None)
+
+
+def bind_assignments(
+    state: BindState, assignments: tuple[Assignment, ...], table: Table, scope: Scope
+) -> tuple[tuple[int, BoundExpr], ...]:
+    """Bind SET: (position, value) in the order written; 42601 for a column set twice."""
+    result: list[tuple[int, BoundExpr]] = []
+    seen: set[int] = set()
+    for assignment in assignments:
+        if assignment.subscripts:
+            raise FeatureNotSupported(
+                "assignment to array elements is not supported", span=assignment.span
+            )
+        columns = [_assigned(table, name, assignment) for name in assignment.columns]
+        for column, value in zip(
+            columns, _assigned_values(state, assignment, columns, scope), strict=True
+        ):
+            if column.position in seen:
+                raise SqlSyntaxError(f'multiple assignments to same column "{column.name}"')
+            seen.add(column.position)
+            if value is None:
+                if column.generated is None:
+                    result.append((column.position, default_value(state, column)))
+                continue
+            if column.generated is not None or column.identity == "always":
+                what = (
+                    "a generated column"
+                    if column.generated is not None
+                    else "an identity column defined as GENERATED ALWAYS"
+                )
+                raise GeneratedAlways(
+                    f'column "{column.name}" can only be updated to DEFAULT',
+                    detail=f'Column "{column.name}" is {what}.',
+                )
+            result.append(
+                (
+                    column.position,
+                    coerce_assignment(
+                        state, value, column.type, column.typmod, column.name, assignment.span
+                    ),
+                )
+            )
+    return tuple(result)
+
+
+def _assigned(table: Table, name: str, assignment: Assignment) -> Column:
+    column = table.column_by_name.get(name)
+    if column is None:
+        raise UndefinedColumn(
+            f'column "{name}" of relation "{table.name}" does not exist', span=assignment.span
+        )
+    return column
+
+
+def _assigned_values(
+    state: BindState, assignment: Assignment, columns: list[Column], scope: Scope
+) -> list[BoundExpr | None]:
+    """Return the values of one assignment, None for DEFAULT."""
+    value = assignment.value
+    if len(columns) == 1 and not isinstance(value, RowConstructor):
+        return [_value_or_default(state, value, scope)]
+    if isinstance(value, RowConstructor):
+        if len(columns) == 1 and len(value.items) != 1:
+            return [_value_or_default(state, value, scope)]
+        if len(value.items) != len(columns):
+            raise SqlSyntaxError(
+                "number of columns does not match number of values", span=value.span
+            )
+        return [_value_or_default(state, item, scope) for item in value.items]
+    if isinstance(value, ScalarSubquery):
+        fields = bind_row_subquery(state, value, scope)
+        if len(fields) != len(columns):
+            raise SqlSyntaxError(
+                "number of columns does not match number of values", span=value.span
+            )
+        return list(fields)
+    raise FeatureNotSupported(
+        "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression",
+        span=value.span,
+    )
+
+
+def _value_or_default(state: BindState, node: Expression, scope: Scope) -> BoundExpr | None:
+    return None if type(node) is DefaultMarker else bind(state, node, scope)
+
+
+# --- DELETE ---
+
+
+def _bind_delete(state: BindState, node: Delete, parent: Scope | None) -> BoundQuery:
+    scope = Scope(parent)
+    definitions = () if node.with_clause is None else bind_with(state, node.with_clause, scope)
+    alias = node.table.alias
+    table = find_target(state, node.table.name, "delete", node.table.relation_id)
+    state.require(table.id, "d")
+    tracker = Tracker()
+    state.trackers.append(tracker)
+    scan, item = scan_table(state, table, alias, privilege="")
+    plan = _with_from(state, scan, item, node.using, scope)
+    scope.clause = "where"
+    condition = None
+    if node.where is not None:
+        condition = coerce_to_boolean(state, bind(state, node.where, scope), "WHERE")
+        plan = FilterPlan(plan, condition)
+    state.trackers.pop()
+    if scope.depth in tracker.depths:
+        state.require(table.id, "r")
+    target = target_table(state, table, writes_row=False)
+    returning, outputs = _bind_returning(state, node.returning, scope, list(scope.items), table)
+    result: LogicalPlan = DeletePlan(target, scan, plan, condition, returning, outputs)
+    if definitions:
+        result = WithPlan(definitions, result)
+    return BoundQuery(result, outputs)
+
+
+__all__ = ["Select", "SelectContext", "bind_assignments", "bind_modification"]

@@ -1,0 +1,159 @@
+"""The written table of INSERT, UPDATE and DELETE: its checks, generated columns, index expressions, defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sql.ast.query import Expression, QualifiedName, TableRef
+from sql.binder.bound import (
+    BoundExpr,
+    ColumnCheck,
+    ColumnVar,
+    Const,
+    OutputColumn,
+    TargetTable,
+)
+from sql.binder.calls import call_by_name
+from sql.binder.coerce import coerce_assignment, coerce_to_boolean, resolve_unknown
+from sql.binder.dispatch import bind
+from sql.binder.from_clause import find_relation
+from sql.binder.scope import Item, Scope
+from sql.catalog.catalog import VirtualTable
+from sql.catalog.descriptor import Column, Sequence, Table, View
+from sql.errors import (
+    InsufficientPrivilege,
+    ObjectNotInPrerequisiteState,
+    WrongObjectType,
+)
+from sql.span import NO_SPAN
+from sql.types.base import NO_TYPMOD
+from sql.types.catalog import REGCLASS
+
+if TYPE_CHECKING:
+    from sql.binder.state import BindState
+    from sql.span import Span
+
+_VERBS = {"insert": "insert into", "update": "update", "delete": "delete from"}
+_ENABLING = {
+    "insert": ("inserting into", "INSERT"),
+    "update": ("updating", "UPDATE"),
+    "delete": ("deleting from", "DELETE"),
+}
+
+
+def find_target(state: BindState, name: QualifiedName, action: str, relation_id: int = 0) -> Table:
+    """Find the table to write: 42P01, 42809, 42501, or 55000 for a view."""
+    relation = find_relation(state, TableRef(name, relation_id=relation_id, span=name.span))
+    if isinstance(relation, Table):
+        return relation
+    if isinstance(relation, VirtualTable):
+        kind = "view" if relation.is_view else "table"
+        raise InsufficientPrivilege(f"permission denied for {kind} {relation.name}")
+    if isinstance(relation, Sequence):
+        raise WrongObjectType(f'cannot change sequence "{relation.name}"')
+    raise view_not_updatable(relation, action)
+
+
+def view_not_updatable(view: View, action: str) -> ObjectNotInPrerequisiteState:
+    """Make PostgreSQL's error for writing to a view."""
+    doing, event = _ENABLING[action]
+    return ObjectNotInPrerequisiteState(
+        f'cannot {_VERBS[action]} view "{view.name}"',
+        hint=f"To enable {doing} the view, provide an INSTEAD OF {event} trigger "
+        f"or an unconditional ON {event} DO INSTEAD rule.",
+    )
+
+
+def table_item(
+    table: Table, alias: str, columns: tuple[OutputColumn, ...], *, user_alias: bool = False
+) -> Item:
+    """Make a namespace item over columns parallel to ``table.columns``."""
+    names: list[str] = []
+    expressions: list[BoundExpr] = []
+    for column, output in zip(table.columns, columns, strict=True):
+        if not column.hidden and not column.dropped:
+            names.append(column.name)
+            expressions.append(ColumnVar(output.id, output.type, output.typmod, column.name, alias))
+    item = Item(alias, names, expressions, relation_id=table.id, has_user_alias=user_alias)
+    item.table_name = table.name
+    return item
+
+
+def row_columns(state: BindState, table: Table) -> tuple[OutputColumn, ...]:
+    """Make fresh columns parallel to ``table.columns``."""
+    return tuple(
+        state.new_column(c.name, c.type, c.typmod, table.id, c.number) for c in table.columns
+    )
+
+
+def target_table(state: BindState, table: Table, *, writes_row: bool) -> TargetTable:
+    """Bind what goes with writing to the table; DELETE (``writes_row`` False) needs no checks."""
+    columns = row_columns(state, table)
+    state.relations[table.id] = None
+    needs_generated = writes_row and any(c.generated is not None for c in table.columns)
+    complex_indexes = [
+        i
+        for i in table.indexes
+        if i.predicate is not None or any(k.expression is not None for k in i.keys)
+    ]
+    if not ((writes_row and table.checks) or needs_generated or complex_indexes):
+        return TargetTable(table, columns)
+    scope = Scope()
+    scope.items = scope.all_items = [table_item(table, table.name, columns)]
+    trackers, state.trackers = state.trackers, []
+    checks: tuple[ColumnCheck, ...] = ()
+    generated: tuple[tuple[int, BoundExpr], ...] = ()
+    if writes_row:
+        checks = tuple(
+            ColumnCheck(
+                c.name, coerce_to_boolean(state, bind(state, c.expression, scope), "CHECK"), c.id
+            )
+            for c in table.checks
+        )
+        generated = tuple(
+            (c.position, _generated(state, c, c.generated, scope))
+            for c in table.columns
+            if c.generated is not None and not c.dropped
+        )
+    expressions: dict[int, tuple[BoundExpr, ...]] = {}
+    predicates: dict[int, BoundExpr] = {}
+    for index in complex_indexes:
+        if any(k.expression is not None for k in index.keys):
+            expressions[index.index_id] = tuple(
+                _column_key(table, columns, k.position)
+                if k.expression is None
+                else resolve_unknown(state, bind(state, k.expression, scope))
+                for k in index.keys
+            )
+        if index.predicate is not None:
+            predicates[index.index_id] = coerce_to_boolean(
+                state, bind(state, index.predicate, scope), "WHERE"
+            )
+    state.trackers = trackers
+    return TargetTable(table, columns, checks, generated, expressions, predicates)
+
+
+def _generated(state: BindState, column: Column, expression: Expression, scope: Scope) -> BoundExpr:
+    bound = bind(state, expression, scope)
+    return coerce_assignment(state, bound, column.type, column.typmod, column.name)
+
+
+def _column_key(table: Table, columns: tuple[OutputColumn, ...], position: int) -> BoundExpr:
+    output = columns[position]
+    return ColumnVar(output.id, output.type, output.typmod, output.name, table.name)
+
+
+def default_value(state: BindState, column: Column, span: Span = NO_SPAN) -> BoundExpr:
+    """Bind a column's default: its expression, its sequence's next value, or NULL."""
+    if column.default is not None:
+        scope = Scope()
+        trackers, state.trackers = state.trackers, []
+        bound = bind(state, column.default, scope)
+        state.trackers = trackers
+        return coerce_assignment(state, bound, column.type, column.typmod, column.name)
+    if column.sequence_id and (column.identity or column.default is None):
+        sequence = Const(column.sequence_id, REGCLASS)
+        call = call_by_name(state, "nextval", (sequence,), span)
+        assert call is not None, "nextval"
+        return coerce_assignment(state, call, column.type, NO_TYPMOD, column.name)
+    return Const(None, column.type, column.typmod)

@@ -1,0 +1,296 @@
+"""INSERT, UPDATE and DELETE: rows made, verified, locked, checked again, written; RETURNING; foreign keys at the end.
+
+A statement never sees its own writes (``sql.executor.store``), so input and writing go batch by batch. All work is done before
+the first RETURNING row goes out. A row that changed between reading and locking is taken in its newest version, and
+the condition is evaluated again with it (PostgreSQL docs, "Read Committed Isolation Level").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sql.errors import CardinalityViolation
+from sql.executor.join import LoopCode
+from sql.executor.node import Batches, Node, RowMeter, chunks
+
+if TYPE_CHECKING:
+    from sql.catalog.descriptor import Table
+    from sql.executor.foreign_keys import ForeignKeyWork, StatementChanges
+    from sql.executor.store import LockStrength, TableAccess
+    from sql.functions.context import ExecutionContext
+    from sql.types.base import Row
+
+AFFECTED: Final = "executor.affected_rows"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetCode:
+    """A written table: how storage is reached, and ``verify(row, context) -> row``.
+
+    ``verify`` fills generated columns and raises for NOT NULL (23502) and CHECK (23514).
+    """
+
+    access: TableAccess
+    verify: LoopCode
+    foreign_keys: ForeignKeyWork | None
+
+    @property
+    def table(self) -> Table:
+        """The table."""
+        return self.access.table
+
+    async def verified(self, rows: Sequence[Row], context: ExecutionContext) -> list[Row]:
+        """Verify rows."""
+        verify = self.verify.call
+        if self.verify.is_async:
+            return [await verify(row, context) for row in rows]
+        return [verify(row, context) for row in rows]
+
+
+async def _run(code: LoopCode, *args: Any) -> Any:
+    result = code.call(*args)
+    return await result if code.is_async else result
+
+
+class ModifyNode(Node):
+    """What the three statements share: counting, RETURNING, foreign keys at the end."""
+
+    verb = "Insert"
+
+    def __init__(
+        self, layout: Sequence[int], child: Node, target: TargetCode, returning: LoopCode | None
+    ) -> None:
+        super().__init__(layout, (child,))
+        self.target = target
+        self.alias = ""
+        self._returning = returning
+
+    def title(self) -> str:
+        """Return EXPLAIN's name."""
+        name = self.target.table.name
+        alias = "" if self.alias in {"", name} else f" {self.alias}"
+        return f"{self.verb} on {name}{alias}"
+
+    async def run(self, context: ExecutionContext) -> Batches:
+        """Do everything, then yield RETURNING's rows."""
+        meter = RowMeter(context)
+        work = self.target.foreign_keys
+        changes = None if work is None else work.begin()
+        returned: list[Row] = []
+        count = 0
+        operator = self.children[0].open(context)
+        try:
+            while rows := await operator.next_batch():
+                done = await self.apply(rows, context, changes)
+                count += len(done)
+                if self._returning is not None and done:
+                    out = await _run(self._returning, done, context)
+                    meter.add(out)
+                    returned += out
+                await context.checkpoint()
+            operator.close()
+            context.cache[AFFECTED, self] = count
+            if work is not None and changes is not None:
+                await work.finish(changes, context)
+            for batch in chunks(returned):
+                yield batch
+        finally:
+            operator.close()
+            meter.release()
+
+    async def apply(
+        self, rows: list[Row], context: ExecutionContext, changes: StatementChanges | None
+    ) -> list[Row]:
+        """Write a batch; returns what RETURNING is computed from, one per affected row."""
+        raise AssertionError("abstract")
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictCode:
+    """ON CONFLICT: over ``existing + excluded`` rows; without ``assign`` DO NOTHING."""
+
+    arbiters: tuple[int, ...]
+    assign: LoopCode | None
+    where: LoopCode | None
+    changed: frozenset[int]
+
+
+class InsertNode(ModifyNode):
+    """INSERT. The input's rows are whole table rows."""
+
+    verb = "Insert"
+
+    def __init__(
+        self,
+        layout: Sequence[int],
+        child: Node,
+        target: TargetCode,
+        returning: LoopCode | None,
+        conflict: ConflictCode | None,
+    ) -> None:
+        super().__init__(layout, child, target, returning)
+        self._conflict = conflict
+
+    async def apply(
+        self, rows: list[Row], context: ExecutionContext, changes: StatementChanges | None
+    ) -> list[Row]:
+        """Verify and insert; conflicting rows are skipped or updated."""
+        target = self.target
+        rows = await target.verified(rows, context)
+        if self._conflict is None:
+            await context.store.insert(target.access, rows)
+            if changes is not None:
+                changes.inserted(rows)
+            return rows
+        done = []
+        for row in rows:
+            result = await self._insert_one(row, self._conflict, context, changes)
+            if result is not None:
+                done.append(result)
+        return done
+
+    async def _insert_one(
+        self, row: Row, conflict: ConflictCode, context: ExecutionContext, changes: StatementChanges | None
+    ) -> Row | None:
+        target = self.target
+        store = context.store
+        existing = await store.insert_or_conflict(target.access, row, conflict.arbiters)
+        if existing is None:
+            if changes is not None:
+                changes.inserted([row])
+            return row
+        if conflict.assign is None:
+            return None
+        if store.written_by_command(target.table, existing):
+            raise CardinalityViolation(
+                "ON CONFLICT DO UPDATE command cannot affect row a second time",
+                hint="Ensure that no rows proposed for insertion within the same command have "
+                "duplicate constrained values.",
+            )
+        both = existing + row
+        if conflict.where is not None and not await _run(conflict.where, both, context):
+            return None
+        new = await _run(conflict.assign, both, context)
+        (new,) = await target.verified([new], context)
+        await store.update(target.access, [existing], [new])
+        if changes is not None:
+            changes.updated([existing], [new], conflict.changed)
+        result: Row = new
+        return result
+
+
+class ChangeNode(ModifyNode):
+    """What UPDATE and DELETE share: locking the target's rows and checking changed ones again."""
+
+    def __init__(
+        self,
+        layout: Sequence[int],
+        child: Node,
+        target: TargetCode,
+        returning: LoopCode | None,
+        *,
+        positions: Sequence[int],
+        condition: LoopCode | None,
+        strength: LockStrength,
+    ) -> None:
+        super().__init__(layout, child, target, returning)
+        self._positions = tuple(positions)
+        self._condition = condition
+        self._strength = strength
+        self._joined = len(child.layout) > len(self._positions)
+        self._whole = self._positions == tuple(range(len(child.layout)))
+
+    async def run(self, context: ExecutionContext) -> Batches:
+        """Do everything, then yield RETURNING's rows."""
+        context.cache[self] = set()
+        rows = super().run(context)
+        try:
+            async for batch in rows:
+                yield batch
+        finally:
+            from sql.executor.node import close_generator  # noqa: PLC0415 - the one use
+
+            close_generator(rows)
+
+    async def locked(
+        self, rows: list[Row], context: ExecutionContext
+    ) -> tuple[list[Row], list[Row]]:
+        """Lock the target rows; returns (newest target rows, joined rows with them in place)."""
+        key = self.target.table.clustering_key
+        positions = self._positions
+        touched: set[Row] = context.cache[self]
+        olds, joined = [], []
+        for row in rows:
+            old = row if self._whole else tuple([row[p] for p in positions])
+            if self._joined:
+                identity = tuple([old[p] for p in key])
+                if identity in touched or None in identity:
+                    continue
+                touched.add(identity)
+            olds.append(old)
+            joined.append(row)
+        results = await context.store.lock(self.target.table, olds, self._strength, "wait")
+        newest, final = [], []
+        for (current, changed), row in zip(results, joined, strict=True):
+            if current is None:
+                continue
+            if changed:
+                fresh = list(row)
+                for position, value in zip(positions, current, strict=True):
+                    fresh[position] = value
+                row = tuple(fresh)
+                if self._condition is not None and not await _run(self._condition, row, context):
+                    continue
+            newest.append(current)
+            final.append(row)
+        return newest, final
+
+
+class UpdateNode(ChangeNode):
+    """UPDATE. ``assign(row, context)`` makes the new row of a joined row; RETURNING sees new row + joined row."""
+
+    verb = "Update"
+
+    def set_assignments(self, assign: LoopCode, changed: frozenset[int]) -> None:
+        """Complete the node, at planning time."""
+        self._assign = assign
+        self._changed = changed
+
+    async def apply(
+        self, rows: list[Row], context: ExecutionContext, changes: StatementChanges | None
+    ) -> list[Row]:
+        """Lock, compute, verify, write."""
+        olds, joined = await self.locked(rows, context)
+        if not olds:
+            return []
+        assign = self._assign.call
+        if self._assign.is_async:
+            news = [await assign(row, context) for row in joined]
+        else:
+            news = [assign(row, context) for row in joined]
+        news = await self.target.verified(news, context)
+        await context.store.update(self.target.access, olds, news)
+        if changes is not None:
+            changes.updated(olds, news, self._changed)
+        return [new + row for new, row in zip(news, joined, strict=True)]
+
+
+class DeleteNode(ChangeNode):
+    """DELETE. RETURNING sees the joined row."""
+
+    verb = "Delete"
+
+    async def apply(
+        self, rows: list[Row], context: ExecutionContext, changes: StatementChanges | None
+    ) -> list[Row]:
+        """Lock, then delete."""
+        olds, joined = await self.locked(rows, context)
+        if olds:
+            await context.store.delete(self.target.access, olds)
+            if changes is not None:
+                changes.deleted(olds)
+        return joined
+
+

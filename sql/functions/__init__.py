@@ -1,0 +1,1 @@
+"""Functions, operators, casts and aggregates: their signatures and what they compute."""

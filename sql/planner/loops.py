@@ -1,0 +1,319 @@
+"""Generated loops of joins and aggregation, on top of the expression compiler.
+
+Join probes are generators ``probe(rows, context, table, matched)`` over the left rows that yield batches; ``table`` maps keys to
+lists of right rows (hash join) or is the list of right rows (nested loop); ``matched`` collects ``id`` of right rows
+with a partner (full joins). Output tuples pick just the columns that someone above uses.
+
+Aggregation keeps one list per group: the group's values, then one slot per aggregate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from sql.executor.node import BATCH_ROWS
+from sql.planner.codegen import Compiled, SubPlanner, Value, Writer, positions, seal
+from sql.types.compare import hash_key, sort_key
+
+if TYPE_CHECKING:
+    from sql.binder import bound as b
+    from sql.types.base import SqlType
+
+JoinKind = Literal["inner", "left", "right", "full", "semi", "anti"]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinKey:
+    """One equality of a hash join, with the functions that make equal values equal keys."""
+
+    left: Any
+    right: Any
+    type: SqlType
+    null_safe: bool = False
+    """IS NOT DISTINCT FROM: NULL is a key like any other."""
+
+
+def key_codes(writer: Writer, expressions: Sequence[tuple[Any, SqlType]]) -> list[Value]:
+    """Emit hash keys of expressions."""
+    values = []
+    for expression, sql_type in expressions:
+        value = writer.emit(expression)
+        to_key = hash_key(sql_type)
+        if to_key is not None:
+            call = f"{writer.constant(to_key)}({value.code})"
+            code = f"None if {value.code} is None else {call}" if value.nullable else call
+            value = writer.assign(code, nullable=value.nullable)
+        values.append(value)
+    return values
+
+
+def join_key_code(values: Sequence[Value]) -> str:
+    """Return the expression of a whole key."""
+    if len(values) == 1:
+        return values[0].code
+    return f"({', '.join(v.code for v in values)},)"
+
+
+def _null_condition(values: Sequence[Value], keys: Sequence[JoinKey]) -> str:
+    tests = [
+        f"{v.code} is None" for v, k in zip(values, keys, strict=True) if v.nullable and not k.null_safe
+    ]
+    return " or ".join(tests)
+
+
+def build_function(
+    keys: Sequence[JoinKey], layout: Sequence[int], plan_subquery: SubPlanner | None
+) -> Compiled:
+    """Compile ``build(rows, context, table)``: enters the right rows under their keys; NULL keys are left out."""
+    writer = Writer(plan_subquery, columns=positions(layout))
+    writer.line("get = table.get")
+    with writer.block("for r in rows:"):
+        values = key_codes(writer, [(k.right, k.type) for k in keys])
+        nulls = _null_condition(values, keys)
+        if nulls:
+            writer.line(f"if {nulls}: continue")
+        writer.line(f"k = {join_key_code(values)}")
+        writer.line("m = get(k)")
+        writer.line("if m is None: table[k] = [r]")
+        writer.line("else: m.append(r)")
+    return seal(writer, "build(rows, context, table)")
+
+
+@dataclass(frozen=True, slots=True)
+class JoinShape:
+    """What a probe loop needs to know: the join, both layouts, the residual condition, the output columns."""
+
+    kind: JoinKind
+    keys: tuple[JoinKey, ...]
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    residual: Any
+    output: tuple[int, ...]
+
+
+def _output_code(shape: JoinShape, *, null_left: bool = False, null_right: bool = False) -> str:
+    if shape.output == shape.left and not null_left:
+        return "l"
+    columns = {}
+    for column_id, code in positions(shape.left, "l").items():
+        columns[column_id] = "None" if null_left else code
+    for column_id, code in positions(shape.right, "r").items():
+        columns[column_id] = "None" if null_right else code
+    if shape.output == shape.left + shape.right and not null_left and not null_right:
+        return "l + r"
+    codes = [columns[column_id] for column_id in shape.output]
+    return f"({', '.join(codes)},)" if codes else "()"
+
+
+def probe_function(shape: JoinShape, plan_subquery: SubPlanner | None) -> Compiled:
+    """Compile the probe loop of a join; without keys it is a nested loop over ``table``."""
+    columns = {**positions(shape.right, "r"), **positions(shape.left, "l")}
+    writer = Writer(plan_subquery, columns=columns)
+    writer.line("out = []")
+    writer.line("append = out.append")
+    if shape.keys:
+        writer.line("get = table.get")
+    with writer.block("for l in rows:"):
+        matches = "table"
+        if shape.keys:
+            matches = "m"
+            values = key_codes(writer, [(k.left, k.type) for k in shape.keys])
+            nulls = _null_condition(values, shape.keys)
+            look = f"get({join_key_code(values)}, ())"
+            writer.line(f"m = () if {nulls} else {look}" if nulls else f"m = {look}")
+        _write_matches(writer, shape, matches)
+        writer.line(f"if len(out) >= {BATCH_ROWS:d}:")
+        writer.line("    yield out")
+        writer.line("    out = []")
+        writer.line("    append = out.append")
+    writer.line("if out: yield out")
+    return seal(writer, "probe(rows, context, table, matched)")
+
+
+def _write_matches(writer: Writer, shape: JoinShape, matches: str) -> None:
+    kind = shape.kind
+    if kind in {"semi", "anti"}:
+        if shape.residual is None:
+            test = matches if kind == "semi" else f"not {matches}"
+            writer.line(f"if {test}: append({_output_code(shape)})")
+            return
+        with writer.block(f"for r in {matches}:"):
+            writer.guard(shape.residual, "continue")
+            if kind == "semi":
+                writer.line(f"append({_output_code(shape)})")
+            writer.line("break")
+        if kind == "anti":
+            writer.line(f"else: append({_output_code(shape)})")
+        return
+    outer = kind in {"left", "full"}
+    if outer:
+        writer.line("found = False")
+    with writer.block(f"for r in {matches}:"):
+        if shape.residual is not None:
+            writer.guard(shape.residual, "continue")
+        if outer:
+            writer.line("found = True")
+        if kind in {"full", "right"}:
+            writer.line("matched.add(id(r))")
+        writer.line(f"append({_output_code(shape)})")
+    if outer:
+        writer.line(f"if not found: append({_output_code(shape, null_right=True)})")
+
+
+def unmatched_function(shape: JoinShape) -> Compiled:
+    """Compile ``f(rows, matched) -> list``: right rows without partner, extended with NULLs."""
+    writer = Writer(None)
+    code = _output_code(shape, null_left=True)
+    writer.line(f"return [{code} for r in rows if id(r) not in matched]")
+    return seal(writer, "unmatched(rows, matched)")
+
+
+# Aggregation.
+
+
+FAST_CODES: Final = {
+    "count_star", "count", "sum_int", "avg_int", "min", "max", "bool_and", "bool_or",
+}
+
+
+def write_step(writer: Writer, call: b.AggregateCall, slot: int) -> None:
+    """Write the statements that add the current row ``r`` to slot ``slot`` of the group's list ``s``."""
+    if call.filter is not None:
+        value = writer.emit(call.filter)
+        with writer.block(f"if {value.code}:"):
+            _write_unfiltered(writer, call, slot)
+    else:
+        _write_unfiltered(writer, call, slot)
+
+
+def _write_unfiltered(writer: Writer, call: b.AggregateCall, slot: int) -> None:
+    target = f"s[{slot:d}]"
+    code = call.aggregate.code
+    if call.aggregate.ordered_set or call.distinct or call.order_by:
+        _write_collect(writer, call, target)
+        return
+    if code == "count_star":
+        writer.line(f"{target} += 1")
+        return
+    args = [writer.emit(arg) for arg in call.args]
+    tests = " and ".join(dict.fromkeys(f"{a.code} is not None" for a in args if a.nullable))
+    if not call.aggregate.strict:
+        tests = ""
+    if code not in FAST_CODES:
+        step = writer.constant(call.aggregate.step)
+        line = f"{target} = {step}({', '.join([target, *(a.code for a in args)])})"
+        writer.line(f"if {tests}: {line}" if tests else line)
+        return
+    value = args[0].code
+    with writer.block(f"if {tests}:" if tests else "if True:"):
+        if code == "count":
+            writer.line(f"{target} += 1")
+            return
+        old = writer.temp()
+        writer.line(f"{old} = {target}")
+        if code == "sum_int":
+            writer.line(f"{target} = {value} if {old} is None else {old} + {value}")
+        elif code == "avg_int":
+            writer.line(f"if {old} is None: {target} = [1, {value}]")
+            with writer.block("else:"):
+                writer.line(f"{old}[0] += 1")
+                writer.line(f"{old}[1] += {value}")
+        elif code in {"bool_and", "bool_or"}:
+            word = code.removeprefix("bool_")
+            writer.line(f"{target} = {value} if {old} is None else ({old} {word} {value})")
+        else:
+            sign = "<" if code == "min" else ">"
+            to_key = sort_key(call.args[0].type)
+            key = "" if to_key is None else writer.constant(to_key)
+            writer.line(
+                f"if {old} is None or {key}({value}) {sign} {key}({old}): {target} = {value}"
+            )
+
+
+def _write_collect(writer: Writer, call: b.AggregateCall, target: str) -> None:
+    """Keep (arguments, sort keys): sorted and stepped through when the group ends."""
+    args = [writer.emit(arg) for arg in call.args]
+    tests = " and ".join(dict.fromkeys(f"{a.code} is not None" for a in args if a.nullable))
+    if not call.aggregate.strict:
+        tests = ""
+    with writer.block(f"if {tests}:" if tests else "if True:"):
+        keys = [writer.emit(item.expression) for item in call.order_by]
+        entry = f"({', '.join(v.code for v in [*args, *keys])},)"
+        if call.distinct:
+            hashed = key_codes_of(writer, args, [a.type for a in call.args])
+            writer.line(f"{target}.setdefault(({', '.join(hashed)},), {entry})")
+        else:
+            writer.line(f"{target}.append({entry})")
+
+
+def key_codes_of(writer: Writer, values: Sequence[Value], types: Sequence[SqlType]) -> list[str]:
+    """Return hash-key codes of values that are already emitted."""
+    codes = []
+    for value, sql_type in zip(values, types, strict=True):
+        to_key = hash_key(sql_type)
+        if to_key is None:
+            codes.append(value.code)
+        else:
+            codes.append(
+                f"(None if {value.code} is None else {writer.constant(to_key)}({value.code}))"
+            )
+    return codes
+
+
+def accumulate_function(
+    groups: Sequence[Any | None],
+    calls: Sequence[b.AggregateCall],
+    layout: Sequence[int],
+    plan_subquery: SubPlanner | None,
+    *,
+    conditions: Sequence[Any] = (),
+    non_null: frozenset[int] = frozenset(),
+) -> Compiled:
+    """Compile ``accumulate(rows, context, groups, create)``.
+
+    ``groups`` maps keys to lists; a None among the group expressions is a column outside the grouping set. Without group
+    expressions the only group's key is ().
+    """
+    writer = Writer(plan_subquery, non_null, positions(layout))
+    present = [g for g in groups if g is not None]
+    if not present:
+        writer.line("s = groups.get(())")
+        writer.line(f"if s is None: s = groups[()] = [{', '.join(['None'] * len(groups))}] + create()")
+    else:
+        writer.line("get = groups.get")
+    count = len(groups)
+    with writer.block("for r in rows:"):
+        for condition in conditions:
+            writer.guard(condition, "continue")
+        if present:
+            values = [writer.emit(g) for g in present]
+            codes = key_codes_of(writer, values, [g.type for g in present])
+            key = codes[0] if len(codes) == 1 else f"({', '.join(codes)},)"
+            names = iter(values)
+            items = ["None" if g is None else next(names).code for g in groups]
+            writer.line(f"k = {key}")
+            writer.line("s = get(k)")
+            writer.line(f"if s is None: s = groups[k] = [{', '.join(items)}] + create()")
+        for number, call in enumerate(calls):
+            write_step(writer, call, count + number)
+    return seal(writer, "accumulate(rows, context, groups, create)")
+
+
+def key_rows_function(
+    expressions: Sequence[Any], layout: Sequence[int], plan_subquery: SubPlanner | None, *, hashed: bool
+) -> Compiled:
+    """Compile ``f(rows, context) -> list`` of key tuples; ``hashed`` applies hash keys to them."""
+    writer = Writer(plan_subquery, columns=positions(layout))
+    writer.line("out = []")
+    with writer.block("for r in rows:"):
+        values = [writer.emit(e) for e in expressions]
+        codes = (
+            key_codes_of(writer, values, [e.type for e in expressions])
+            if hashed
+            else [v.code for v in values]
+        )
+        writer.line(f"out.append(({', '.join(codes)},))" if codes else "out.append(())")
+    writer.line("return out")
+    return seal(writer, "keys(rows, context)")

@@ -1,0 +1,148 @@
+"""A statement ready to run: ``PhysicalPlan``, its ``Execution``, and the point plans of the hot path.
+
+A ``PhysicalPlan`` is immutable and serves any number of executions at once. ``PointPlan`` is what single-row statements
+by their whole clustering key need: generated functions, no operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+from sql.executor.cte import WithNode
+from sql.executor.modify import AFFECTED, ModifyNode
+from sql.executor.node import BATCH_ROWS, SLOTS, Node, Operator
+
+if TYPE_CHECKING:
+    from sql.binder.bound import OutputColumn
+    from sql.catalog.descriptor import Table
+    from sql.executor.store import TableAccess
+    from sql.functions.context import ExecutionContext
+    from sql.types.base import Row
+
+PointKind = Literal["get", "insert", "update", "delete"]
+
+
+class PointPlan:
+    """A statement on one row, found by its clustering key; all functions are synchronous and generated.
+
+    ``make_key(context)`` is None when a key value is NULL or out of the column's range: no row. ``condition(row, context)``
+    (None: always true) is what the WHERE asks beyond the key. ``project(row, context)`` makes the output row, for RETURNING
+    too: of the new row for insert and update, of the old one for delete; None without output. ``make_row(old, context)``
+    makes the verified new row (NOT NULL 23502 and CHECK 23514 raised inside). ``changes_key``: the
+    clustering key itself may change. ``changed_positions``: columns that an update assigns.
+    ``needs_foreign_keys``: the statement touches foreign keys; the general plan does them.
+    """
+
+    __slots__ = (
+        "access",
+        "changed_positions",
+        "changes_key",
+        "condition",
+        "kind",
+        "make_key",
+        "make_row",
+        "needs_foreign_keys",
+        "project",
+        "table",
+    )
+
+    def __init__(
+        self,
+        kind: PointKind,
+        access: TableAccess,
+        *,
+        make_key: Callable[[ExecutionContext], Row | None] | None = None,
+        condition: Callable[[Row, ExecutionContext], bool] | None = None,
+        project: Callable[[Row, ExecutionContext], Row] | None = None,
+        make_row: Callable[[Row | None, ExecutionContext], Row] | None = None,
+        needs_foreign_keys: bool = False,
+        changes_key: bool = False,
+        changed_positions: frozenset[int] = frozenset(),
+    ) -> None:
+        self.kind = kind
+        self.access = access
+        self.table: Table = access.table
+        self.make_key = make_key
+        self.condition = condition
+        self.project = project
+        self.make_row = make_row
+        self.needs_foreign_keys = needs_foreign_keys
+        self.changes_key = changes_key
+        self.changed_positions = changed_positions
+
+
+class PhysicalPlan:
+    """A planned statement. ``names`` are EXPLAIN's names of column ids."""
+
+    __slots__ = ("columns", "kind", "names", "point", "root")
+
+    def __init__(
+        self,
+        kind: str,
+        columns: tuple[OutputColumn, ...],
+        root: Node,
+        point: PointPlan | None,
+        names: dict[int, Any],
+    ) -> None:
+        self.kind = kind
+        self.columns = columns
+        self.root = root
+        self.point = point
+        self.names = names
+
+    def open(self, context: ExecutionContext) -> Execution:
+        """Start an execution."""
+        return Execution(self, context)
+
+    def explain(
+        self, context: ExecutionContext | None = None, *, costs: bool = True, verbose: bool = False
+    ) -> list[str]:
+        """Return EXPLAIN's lines; see ``sql.executor.explain`` for all options."""
+        from sql.executor.explain import ExplainOptions, tree_lines  # noqa: PLC0415 - rarely needed
+
+        return tree_lines(self, ExplainOptions(costs=costs, verbose=verbose), context)
+
+
+class Execution:
+    """A plan being run. Batches have at most 1,024 rows."""
+
+    __slots__ = ("_context", "_modify", "_operator", "_rest")
+
+    def __init__(self, plan: PhysicalPlan, context: ExecutionContext) -> None:
+        context.cache.setdefault(SLOTS, {})
+        self._context = context
+        self._modify = _modifying_node(plan.root)
+        self._operator: Operator = plan.root.open(context)
+        self._rest: list[Row] = []
+
+    async def next_batch(self) -> list[Row]:
+        """Return the next rows, [] at the end."""
+        batch = self._rest or await self._operator.next_batch()
+        if len(batch) <= BATCH_ROWS:
+            self._rest = []
+            return batch
+        self._rest = batch[BATCH_ROWS:]
+        return batch[:BATCH_ROWS]
+
+    @property
+    def affected_rows(self) -> int:
+        """Rows that the outermost INSERT, UPDATE or DELETE wrote; 0 before it ran."""
+        if self._modify is None:
+            return 0
+        count: int = self._context.cache.get((AFFECTED, self._modify), 0)
+        return count
+
+    def close(self) -> None:
+        """Release everything; idempotent."""
+        self._operator.close()
+
+
+def _modifying_node(node: Node) -> Node | None:
+    while True:
+        if isinstance(node, ModifyNode):
+            return node
+        if isinstance(node, WithNode) or (node.name == "Result" and len(node.children) == 1):
+            node = node.children[0]
+        else:
+            return None

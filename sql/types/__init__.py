@@ -1,0 +1,1 @@
+"""SQL types: identity, text and binary input and output, numbers, dates, arrays, JSON."""

@@ -1,0 +1,368 @@
+import pytest
+from pgwire_fakes import (
+    COPY_DONE,
+    SYNC,
+    TERMINATE,
+    Harness,
+    bind,
+    describe,
+    execute,
+    frame,
+    parse,
+    query,
+    startup,
+)
+
+from nodedb.pgwire.config import PgWireSettings
+from nodedb.pgwire.errors import ConnectionLost, FatalError
+from sql.errors import (
+    AdminShutdown,
+    CannotConnectNow,
+    IdleSessionTimeout,
+    SerializationFailure,
+    TooManyConnections,
+)
+
+SSL_REQUEST = bytes.fromhex("0000000804d2162f")
+GSS_REQUEST = bytes.fromhex("0000000804d21630")
+CANCEL = bytes.fromhex("0000001004d2162e0000004d0000cafe")
+SHUTDOWN = FatalError(AdminShutdown("terminating connection due to administrator command"))
+FATAL_57P01 = (
+    "ErrorResponse S='FATAL' C='57P01' M='terminating connection due to administrator command'"
+)
+CYCLE = bind("s") + frame("D", b"P\0") + execute() + SYNC
+
+
+def prepared(text: str) -> Harness:
+    harness = Harness().login()
+    harness.send(parse(text, "s") + SYNC)
+    return harness
+
+
+def test_one_write_for_everything_one_packet_brings() -> None:
+    harness = prepared("select 1")
+    harness.connection.receive(CYCLE * 3)
+    assert len(harness.io.written) == 1
+    assert len(describe(harness.io.take())) == 15
+
+
+def test_any_cut_of_the_input_gives_the_same_output() -> None:
+    whole = prepared("numbers 3").send(CYCLE + query("select 1; fail") + CYCLE)
+    for size in (1, 2, 7, 30):
+        harness = prepared("numbers 3")
+        data = CYCLE + query("select 1; fail") + CYCLE
+        for offset in range(0, len(data), size):
+            harness.connection.receive(data[offset : offset + size])
+        assert describe(harness.io.take()) == whole
+
+
+def test_nothing_leaves_while_a_statement_waits_for_its_commit() -> None:
+    harness = prepared("wait")
+    assert harness.send(bind("s") + execute()) == []
+    harness.session.gate.set_result(None)
+    assert describe(harness.io.take()) == ["BindComplete", "CommandComplete WAITED"]
+    assert harness.send(SYNC) == ["ReadyForQuery I"]
+
+
+def test_large_results_leave_in_pieces() -> None:
+    harness = Harness(PgWireSettings(output_bytes_flush=4096)).login()
+    harness.connection.receive(query("numbers 5000"))
+    sizes = [len(data) for data in harness.io.written]
+    assert len(sizes) > 10
+    assert max(sizes) < 3 * 4096
+    lines = describe(harness.io.take())
+    assert lines[1] == "DataRow '0' 'word 0'"
+    assert lines[-3:] == [
+        "DataRow '4999' 'word 4999'",
+        "CommandComplete SELECT 5000",
+        "ReadyForQuery I",
+    ]
+
+
+@pytest.mark.parametrize("text", ["numbers 5000", "copy out 5000"])
+def test_a_full_socket_stops_the_rows(text: str) -> None:
+    harness = Harness(PgWireSettings(output_bytes_flush=4096)).login()
+    harness.io.on_write = harness.connection.write_paused
+    harness.connection.receive(query(text) + query("select 1"))
+    assert len(harness.io.written) == 1
+    harness.connection.write_resumed()
+    assert len(harness.io.written) == 2
+    harness.io.on_write = lambda: None
+    harness.connection.write_resumed()
+    lines = describe(harness.io.take())
+    assert lines.count("ReadyForQuery I") == 2
+    assert len(lines) == 1 + 5000 + (text[0] == "c") + 2 + 4
+
+
+def test_a_client_that_does_not_read_gets_nothing_more_processed() -> None:
+    harness = Harness().login()
+    harness.io.on_write = harness.connection.write_paused
+    harness.connection.receive(query("tag FIRST"))
+    harness.connection.receive(query("tag SECOND"))
+    assert describe(harness.io.take()) == ["CommandComplete FIRST", "ReadyForQuery I"]
+    harness.io.on_write = lambda: None
+    harness.connection.write_resumed()
+    assert describe(harness.io.take()) == ["CommandComplete SECOND", "ReadyForQuery I"]
+
+
+def test_input_behind_a_waiting_statement_is_paused() -> None:
+    harness = Harness(PgWireSettings(input_bytes_pause=1000)).login()
+    harness.send(query("wait"))
+    harness.connection.receive(query("tag A") * 50)
+    assert not harness.io.is_input_paused
+    harness.connection.receive(query("tag A") * 50)
+    assert harness.io.is_input_paused
+    harness.session.gate.set_result(None)
+    assert not harness.io.is_input_paused
+    assert describe(harness.io.take()).count("CommandComplete A") == 100
+
+
+def test_lost_while_idle_closes_the_session() -> None:
+    harness = Harness().login()
+    harness.connection.lost()
+    assert harness.session.is_closed
+    assert harness.ended == 1
+
+
+def test_lost_amid_a_statement_lets_it_end() -> None:
+    harness = Harness().login()
+    harness.send(query("wait; tag AFTER"))
+    harness.connection.lost()
+    assert not harness.session.is_closed
+    harness.session.gate.set_result(None)
+    assert harness.session.log[-2:] == ["sync", "close"]
+    assert harness.ended == 1
+
+
+def test_lost_amid_output_ends_the_statement() -> None:
+    harness = Harness(PgWireSettings(output_bytes_flush=4096)).login()
+    harness.io.on_write = harness.connection.write_paused
+    harness.connection.receive(query("numbers 5000"))
+    harness.connection.lost()
+    assert harness.session.log[-1] == "close"
+    assert harness.ended == 1
+
+
+def test_what_came_before_end_of_input_is_answered() -> None:
+    harness = Harness().login()
+    harness.send(query("wait") + query("tag LAST"))
+    harness.connection.eof()
+    harness.session.gate.set_result(None)
+    lines = describe(harness.io.take())
+    assert lines[0] == "CommandComplete WAITED"
+    assert lines[2] == "CommandComplete LAST"
+    assert harness.io.is_closed
+    assert harness.session.is_closed
+
+
+def test_end_of_input_amid_copy_discards_it() -> None:
+    harness = Harness().login()
+    harness.send(query("copy in") + frame("d", b"1\tx\n"))
+    harness.connection.eof()
+    assert harness.session.copied == []
+    assert harness.session.is_closed
+
+
+def test_terminate_while_idle() -> None:
+    harness = Harness().login()
+    harness.connection.terminate(SHUTDOWN)
+    assert describe(harness.io.take()) == [FATAL_57P01]
+    assert harness.io.is_closed
+    assert harness.session.is_closed
+
+
+def test_terminate_amid_a_statement() -> None:
+    harness = Harness().login()
+    harness.send(query("wait"))
+    harness.connection.terminate(SHUTDOWN)
+    assert describe(harness.io.take()) == [FATAL_57P01]
+    assert harness.session.log == ["simple wait last", "close"]
+
+
+def test_terminate_from_within_our_own_statement_waits_for_its_end() -> None:
+    harness = Harness().login()
+    original = harness.session.simple_statements
+
+    def terminating(text: str) -> list[str]:
+        harness.connection.terminate(SHUTDOWN)
+        return original(text)
+
+    harness.session.simple_statements = terminating
+    assert harness.send(query("tag DONE")) == [
+        "CommandComplete DONE",
+        "ReadyForQuery I",
+        FATAL_57P01,
+    ]
+
+
+def test_drain_waits_for_the_end_of_the_block() -> None:
+    harness = Harness().login()
+    harness.send(query("begin"))
+    harness.connection.terminate_when_idle(SHUTDOWN)
+    assert harness.send(query("tag WORK")) == ["CommandComplete WORK", "ReadyForQuery T"]
+    assert harness.send(query("commit")) == [
+        "CommandComplete COMMIT",
+        "ReadyForQuery I",
+        FATAL_57P01,
+    ]
+
+
+def test_drain_ends_idle_and_unborn_connections_at_once() -> None:
+    idle = Harness().login()
+    idle.connection.terminate_when_idle(SHUTDOWN)
+    unborn = Harness()
+    unborn.connection.terminate_when_idle(SHUTDOWN)
+    assert idle.io.is_closed
+    assert unborn.io.is_closed
+
+
+def test_idle_timeout_text() -> None:
+    harness = Harness().login()
+    error = IdleSessionTimeout("terminating connection due to idle-session timeout")
+    harness.connection.terminate(FatalError(error))
+    [line] = describe(harness.io.take())
+    assert "S='FATAL' C='57P05'" in line
+
+
+def test_silence_before_the_startup_message_is_ended_silently() -> None:
+    harness = Harness()
+    harness.connection.terminate(ConnectionLost("no startup message in time"))
+    assert harness.io.written == []
+    assert harness.io.is_closed
+    assert harness.ended == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "sqlstate"),
+    [
+        (TooManyConnections("sorry, too many clients already"), "53300"),
+        (CannotConnectNow("the database system is shutting down"), "57P03"),
+    ],
+)
+def test_no_admittance(error: Exception, sqlstate: str) -> None:
+    def admit() -> None:
+        raise error
+
+    [line] = Harness(admit=admit).send(startup(user="alice"))
+    assert f"S='FATAL' C='{sqlstate}'" in line
+
+
+def test_cancel_request() -> None:
+    harness = Harness()
+    assert harness.send(CANCEL) == []
+    assert harness.factory.cancelled == [(77, 0xCAFE)]
+    assert harness.io.is_closed
+
+
+def test_no_tls_and_no_gss_here() -> None:
+    harness = Harness()
+    assert harness.send(GSS_REQUEST) == ["single byte N"]
+    assert harness.send(SSL_REQUEST) == ["single byte N"]
+    assert harness.send(startup(user="alice"))[-1] == "ReadyForQuery I"
+
+
+def test_tls_upgrade() -> None:
+    harness = Harness(has_tls=True, is_trusted=False)
+    assert harness.send(SSL_REQUEST) == ["single byte S"]
+    harness.tls.set_result(None)
+    [offer] = harness.send(startup(user="alice"))
+    assert "SCRAM-SHA-256" in offer
+
+
+def test_trust_does_not_end_with_tls() -> None:
+    harness = Harness(has_tls=True, is_trusted=True)
+    harness.send(SSL_REQUEST)
+    harness.tls.set_result(None)
+    assert harness.send(startup(user="alice"))[-1] == "ReadyForQuery I"
+    assert harness.factory.opened[0]["tls"] is True
+
+
+def test_bytes_smuggled_behind_the_tls_request_are_refused() -> None:
+    harness = Harness(has_tls=True)
+    [line] = harness.send(SSL_REQUEST + startup(user="alice"))
+    assert "C='08P01' M='received unencrypted data after SSL request'" in line
+    assert harness.tls is None
+    assert harness.factory.opened == []
+
+
+def test_failed_tls_handshake() -> None:
+    harness = Harness(has_tls=True)
+    harness.send(SSL_REQUEST)
+    harness.tls.set_error(ConnectionLost("TLS handshake failed"))
+    assert harness.io.is_closed
+    assert harness.io.take() == b""
+
+
+def test_tls_demanded() -> None:
+    settings = PgWireSettings(require_tls=True)
+    [line] = Harness(settings, is_trusted=False).send(startup(user="alice"))
+    assert "C='28000' M='connections without TLS are not accepted'" in line
+    assert Harness(settings).send(startup(user="alice"))[-1] == "ReadyForQuery I"
+
+
+def test_a_failing_rollback_ends_the_connection() -> None:
+    harness = Harness().login()
+
+    async def failing(error: Exception) -> None:
+        raise RuntimeError("cannot roll back")
+
+    harness.session.on_error = failing
+    [line] = harness.send(query("fail"))
+    assert line == "ErrorResponse S='FATAL' C='XX000' M='internal error'"
+    assert harness.session.is_closed
+    assert harness.io.is_closed
+
+
+def test_our_own_bugs_are_logged_with_their_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    harness = Harness().login()
+    [line, _] = harness.send(query("crash"))
+    assert line == "ErrorResponse S='ERROR' C='XX000' M='internal error'"
+    [record] = caplog.records
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "a bug, with secrets"
+    caplog.clear()
+    harness.send(query("fail"))
+    assert caplog.records == []
+
+
+def test_a_failing_sync_is_answered_once() -> None:
+    harness = Harness().login()
+
+    async def failing() -> None:
+        raise SerializationFailure("could not serialize access")
+
+    harness.session.sync = failing
+    error = "ErrorResponse S='ERROR' C='40001' M='could not serialize access'"
+    assert harness.send(SYNC) == [error, "ReadyForQuery I"]
+    assert harness.send(query("tag A")) == ["CommandComplete A", error, "ReadyForQuery I"]
+
+
+def test_drain_waits_for_the_sync_of_a_batch() -> None:
+    harness = prepared("tag WORK")
+    harness.send(bind("s") + execute())
+    harness.connection.terminate_when_idle(SHUTDOWN)
+    assert harness.send(SYNC) == ["ReadyForQuery I", FATAL_57P01]
+
+
+def test_drain_waits_for_the_end_of_copy_data() -> None:
+    harness = Harness().login()
+    harness.send(query("copy in"))
+    assert not harness.connection.is_idle
+    harness.connection.terminate_when_idle(SHUTDOWN)
+    assert harness.send(frame("d", b"1\tx\n")) == []
+    assert harness.send(COPY_DONE) == ["CommandComplete COPY 1", "ReadyForQuery I", FATAL_57P01]
+
+
+def test_pipelined_goodbye() -> None:
+    harness = Harness().login()
+    lines = harness.send(query("tag LAST") + TERMINATE + query("tag NEVER"))
+    assert lines == ["CommandComplete LAST", "ReadyForQuery I"]
+    assert harness.session.is_closed
+
+
+def test_a_long_copy_in_is_handed_on_in_its_chunks() -> None:
+    harness = Harness().login()
+    harness.send(query("copy in"))
+    for _ in range(100):
+        harness.connection.receive(frame("d", b"1\tx\n" * 100))
+    assert harness.send(COPY_DONE)[0] == "CommandComplete COPY 10000"

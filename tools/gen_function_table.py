@@ -1,0 +1,163 @@
+"""Write sql/functions/{signature,operator,cast}_table.py from a PostgreSQL 15 server's catalogs.
+
+Run: ``python tools/gen_function_table.py "host=... port=... user=..."``. Only facts are taken:
+OIDs,
+names, argument types, volatility, strictness. Entries with types that ``sql.types.catalog`` does
+not
+have are left out, and so are those of the server's internals (I/O, index support, planner support).
+"""
+
+import sys
+from pathlib import Path
+
+import psycopg
+
+from sql.types.catalog import all_types
+
+FUNCTIONS = Path(__file__).resolve().parent.parent / "sql" / "functions"
+UNUSABLE = {"internal", "cstring", "trigger", "pg_node_tree", "aclitem", "_aclitem"}
+KEPT = {"aclexplode", "makeaclitem", "acldefault", "pg_get_expr"}
+
+SIGNATURES = """
+select p.oid, p.proname,
+       case when a.aggkind in ('o', 'h') then a.aggkind else p.prokind end,
+       p.provolatile, p.proisstrict, p.proretset, p.provariadic <> 0, p.pronargdefaults,
+       coalesce(a.aggnumdirectargs, 0), r.typname,
+       array(select t.typname::text from unnest(p.proargtypes) with ordinality x(id, n)
+             join pg_type t on t.oid = x.id order by n),
+       p.proargnames, p.proargmodes::text[],
+       array(select t.typname::text from unnest(coalesce(p.proallargtypes, p.proargtypes::oid[])) with ordinality x(id, n)
+             join pg_type t on t.oid = x.id order by n)
+from pg_proc p join pg_type r on r.oid = p.prorettype
+left join pg_aggregate a on a.aggfnoid = p.oid
+where p.pronamespace = 11 and p.oid < 16384 order by p.proname, p.oid
+"""  # noqa: E501
+OPERATORS = """
+select o.oid, o.oprname, l.typname, r.typname, o.oprcode::oid,
+       (select c.oprname from pg_operator c where c.oid = o.oprcom),
+       (select c.oprname from pg_operator c where c.oid = o.oprnegate),
+       (select m.amopstrategy from pg_amop m join pg_opclass k on k.opcfamily = m.amopfamily
+        where m.amopmethod = 403 and m.amopopr = o.oid and k.opcdefault limit 1),
+       (select true from pg_amop m join pg_opclass k on k.opcfamily = m.amopfamily
+        where m.amopmethod = 403 and m.amopopr = o.oprnegate and m.amopstrategy = 3
+          and k.opcdefault limit 1)
+from pg_operator o left join pg_type l on l.oid = o.oprleft join pg_type r on r.oid = o.oprright
+where o.oid < 16384 and o.oprcode <> 0 order by o.oprname, o.oid
+"""
+CASTS = """
+select s.typname, t.typname, c.castfunc, c.castcontext, c.castmethod
+from pg_cast c join pg_type s on s.oid = c.castsource join pg_type t on t.oid = c.casttarget
+where c.castsource <> c.casttarget order by c.castsource, c.casttarget
+"""
+HEADER = '''"""{title}: PostgreSQL 15's own facts, written by ``tools/gen_function_table.py``.
+
+{shape}
+"""
+
+# ruff: noqa: E501
+from typing import Final
+
+{name}: Final = """\\
+{lines}
+"""
+'''
+STRATEGIES = {1: "<", 2: "<=", 3: "=", 4: ">=", 5: ">"}
+
+
+def write(file: str, title: str, shape: str, name: str, lines: list[str]) -> None:
+    text = HEADER.format(title=title, shape=shape, name=name, lines="\n".join(lines))
+    (FUNCTIONS / file).write_text(text, encoding="utf-8")
+    print(file, len(lines))
+
+
+def signature_line(row: tuple, known: set[str]) -> str | None:
+    (
+        oid,
+        name,
+        kind,
+        volatility,
+        strict,
+        retset,
+        variadic,
+        defaults,
+        direct,
+        result,
+        args,
+        names,
+        modes,
+        all_types_,
+    ) = row
+    usable = known if name in KEPT else known - UNUSABLE
+    if not set(args) | {result} | set(all_types_) <= usable:
+        return None
+    flags = kind + volatility + ("s" if strict else "-")
+    flags += ("r" if retset else "-") + ("v" if variadic else "-")
+    in_names: list[str] = []
+    columns: list[str] = []
+    if modes:
+        for arg_name, mode, arg_type in zip(
+            names or [""] * len(modes), modes, all_types_, strict=True
+        ):
+            if mode in "iv":
+                in_names.append(arg_name)
+            else:
+                columns.append(f"{arg_name}:{arg_type}")
+    else:
+        in_names = names or []
+    fields = (
+        oid,
+        name,
+        flags,
+        defaults,
+        direct,
+        result,
+        ",".join(args) or "-",
+        ",".join(in_names) if any(in_names) else "-",
+        ",".join(columns) or "-",
+    )
+    return " ".join(map(str, fields))
+
+
+def main(dsn: str) -> None:
+    known = {t.name for t in all_types()}
+    with psycopg.connect(dsn) as connection:
+        lines = [signature_line(row, known) for row in connection.execute(SIGNATURES)]
+        write(
+            "signature_table.py",
+            "Signatures of built-in functions",
+            "One line each: oid name flags defaults direct result arguments names columns, where flags are\n"  # noqa: E501
+            "kind (f, a, o, h, w), volatility (i, s, v), strict (s), set (r), variadic (v).",
+            "SIGNATURES",
+            [line for line in lines if line],
+        )
+        lines = [
+            f"{oid} {name} {left or '-'} {right} {code} {commutator or '-'} {negator or '-'} "
+            f"{STRATEGIES.get(strategy) or ('<>' if unequal else '-')}"
+            for oid, name, left, right, code, commutator, negator, strategy, unequal in connection.execute(  # noqa: E501
+                OPERATORS
+            )
+            if {left or right, right} <= known
+        ]
+        write(
+            "operator_table.py",
+            "Operators",
+            "One line each: oid name left right function-oid commutator negator comparison; - is none.",  # noqa: E501
+            "OPERATORS",
+            lines,
+        )
+        lines = [
+            f"{source} {target} {function} {context} {method}"
+            for source, target, function, context, method in connection.execute(CASTS)
+            if {source, target} <= known
+        ]
+        write(
+            "cast_table.py",
+            "Casts",
+            "One line each: source target function-oid context (i, a, e) method (f, b, i).",
+            "CASTS",
+            lines,
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
