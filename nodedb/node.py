@@ -23,8 +23,7 @@ from cluster.metadata.command import CatalogChange, encode_command
 from cluster.metadata.oracle import TimestampOracle, pack_timestamp
 from nodedb.catalog.bootstrap import bootstrap_catalog
 from nodedb.catalog.metadata import MetadataState
-from nodedb.catalog.session_catalog import VirtualTables
-from nodedb.catalog.virtual.registry import make_tables
+from nodedb.catalog.virtual import virtual_tables
 from nodedb.clock import Clock, SystemClock
 from nodedb.config import NodeConfig
 from nodedb.config.node_config import Address
@@ -126,7 +125,7 @@ class Node:
         self.sessions = SessionManager(
             transactions=self.transactions,
             metadata=self.metadata,
-            virtual_tables=VirtualTables(make_tables()),
+            virtual_tables=virtual_tables(),
             schedule=schedule,
             clock=self._clock,
             make_scram_secret=make_scram_secret,

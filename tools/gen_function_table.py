@@ -54,8 +54,7 @@ HEADER = '''"""{title}: PostgreSQL 15's own facts, written by ``tools/gen_functi
 {shape}
 """
 
-# ruff: noqa: E501
-from typing import Final
+{noqa}from typing import Final
 
 {name}: Final = """\\
 {lines}
@@ -65,7 +64,13 @@ STRATEGIES = {1: "<", 2: "<=", 3: "=", 4: ">=", 5: ">"}
 
 
 def write(file: str, title: str, shape: str, name: str, lines: list[str]) -> None:
-    text = HEADER.format(title=title, shape=shape, name=name, lines="\n".join(lines))
+    text = HEADER.format(
+        title=title,
+        shape=shape,
+        name=name,
+        lines="\n".join(lines),
+        noqa="# ruff: noqa: E501\n" if max(map(len, lines)) > 100 else "",
+    )
     (FUNCTIONS / file).write_text(text, encoding="utf-8")
     print(file, len(lines))
 

@@ -69,12 +69,16 @@ def static_module(arguments: list[str], columns: dict[str, list[tuple[str, str]]
             f"{name}::oid" if kind in ALIASES else name for name, kind in columns[table]
         )
         order = "aggfnoid::oid" if table == "pg_aggregate" else "oid"
-        rows = psql(arguments, f"copy (select {chosen} from {table} {where} order by {order}) to stdout")
+        rows = psql(
+            arguments, f"copy (select {chosen} from {table} {where} order by {order}) to stdout"
+        )
         text = "\n".join(rows).replace('"""', '\\"""')
         parts.append(f'    "{table}": r"""\n{text}\n""",')
     return (
         '"""Rows of catalogs that never change, as COPY text. Written by tools/gen_virtual_columns.py: do not edit."""\n\n'
-        "from typing import Final\n\n# ruff: noqa: E501\nROWS: Final = {\n" + "\n".join(parts) + "\n}\n"
+        "from typing import Final\n\n# ruff: noqa: E501\nROWS: Final = {\n"
+        + "\n".join(parts)
+        + "\n}\n"
     )
 
 

@@ -8,8 +8,7 @@ Source: PostgreSQL docs, "Privileges", "Role Membership", "Predefined Roles".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -24,7 +23,11 @@ from sql.catalog.descriptor import (
     Table,
     View,
 )
-from sql.catalog.snapshot import CatalogSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sql.catalog.snapshot import CatalogSnapshot
 
 PUBLIC: Final = 0
 LETTERS: Final = "arwdDxtXUCTc"

@@ -14,13 +14,11 @@ Payload: ``format version:1 byte | MessagePack of CatalogChange``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from sql.catalog.descriptor import AnyDescriptor, Database, Role, Schema, Sequence, Table, View
-from sql.catalog.snapshot import CatalogSnapshot
 from sql.errors import (
     DuplicateDatabase,
     DuplicateObject,
@@ -29,6 +27,11 @@ from sql.errors import (
     SerializationFailure,
     SqlError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sql.catalog.snapshot import CatalogSnapshot
 
 FORMAT_VERSION: Final = 1
 

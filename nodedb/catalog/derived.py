@@ -7,11 +7,14 @@ snapshots are remembered: the shared one and the overlays of sessions with DDL i
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from sql.catalog.descriptor import Index, Table
-from sql.catalog.snapshot import CatalogSnapshot
+from sql.catalog.descriptor import Index, Relation, Sequence, Table, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator
+
+    from sql.catalog.snapshot import CatalogSnapshot
 
 SNAPSHOTS_MAX: Final = 8
 ValueT = TypeVar("ValueT")
@@ -38,10 +41,17 @@ def derived(
 
 
 class IndexPlace(NamedTuple):
-    """Where an index lives; ``index`` is None for the clustering primary key."""
+    """Where an index lives; ``definition`` is None for the clustering primary key."""
 
     table: Table
-    index: Index | None
+    definition: Index | None
+
+
+def relations(snapshot: CatalogSnapshot) -> Iterator[Relation]:
+    """Yield all tables, then views, then sequences, each in id order."""
+    yield from snapshot.all(Table)
+    yield from snapshot.all(View)
+    yield from snapshot.all(Sequence)
 
 
 def _index_names(snapshot: CatalogSnapshot) -> dict[tuple[int, str], IndexPlace]:

@@ -4,22 +4,26 @@ Descriptors are stored one by one in the engine, keyed by id, so a start reads t
 snapshot in memory is replaced as a whole. The entry's log index is the schema version.
 """
 
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from cluster.metadata.command import (
     Batch,
-    CatalogChange as CatalogChangeCommand,
     Command,
     TimestampWindow,
     decode_command,
+)
+from cluster.metadata.command import (
+    CatalogChange as CatalogChangeCommand,
 )
 from nodedb.catalog.changes import apply_change, decode_change
 from nodedb.storage.engine import Engine
 from sql.catalog.descriptor import AnyDescriptor
 from sql.catalog.snapshot import CatalogSnapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _STATE_KEY: Final = b"metadata-state"
 _encoder: Final = msgspec.msgpack.Encoder()

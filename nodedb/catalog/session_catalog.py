@@ -13,12 +13,10 @@ Source: PostgreSQL docs, "The Schema Search Path", "search_path (string)", "Priv
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nodedb.catalog import acl
 from nodedb.catalog.derived import derived, find_index
-from sql.ast.query import QualifiedName
-from sql.catalog.catalog import BindableRelation, VirtualTable
 from sql.catalog.descriptor import (
     INFORMATION_SCHEMA_ID,
     PG_CATALOG_ID,
@@ -32,6 +30,10 @@ from sql.catalog.descriptor import (
 )
 from sql.catalog.snapshot import BUILTIN_SCHEMA_NAMES, CatalogSnapshot
 from sql.errors import FeatureNotSupported, InsufficientPrivilege, InvalidSchemaName, UndefinedTable
+
+if TYPE_CHECKING:
+    from sql.ast.query import QualifiedName
+    from sql.catalog.catalog import BindableRelation, VirtualTable
 
 _BUILTIN_SCHEMA_BY_ID: Final = {number: name for name, number in BUILTIN_SCHEMA_NAMES.items()}
 DEFAULT_SEARCH_PATH: Final = ("$user", "public")
@@ -61,20 +63,16 @@ class SessionCatalog:
         virtual_tables: VirtualTables | None = None,
     ) -> None:
         self.snapshot = snapshot
+        database = snapshot.get(database_id)
+        assert isinstance(database, Database), database_id
         self.database_id = database_id
+        self.database_name = database.name
         self.user_id = user_id
         self.search_path = search_path
         self.session_id = session_id
         self.virtual_tables = virtual_tables or VirtualTables()
         temporary = snapshot.schema(database_id, f"pg_temp_{session_id}") if session_id else None
         self.temp_schema_id = temporary.id if temporary is not None else 0
-
-    @cached_property
-    def database_name(self) -> str:
-        """Name of the session's database."""
-        database = self.snapshot.get(self.database_id)
-        assert isinstance(database, Database), self.database_id
-        return database.name
 
     @property
     def is_superuser(self) -> bool:

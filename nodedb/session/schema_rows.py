@@ -17,7 +17,7 @@ from nodedb.storage.row_codec import row_codec
 from nodedb.txn.store import StatementStore
 from sql.ast import query as q
 from sql.binder import bind_expression
-from sql.binder.bound import BoundExpr, ColumnVar, OutputColumn
+from sql.binder.bound import BoundExpr, ColumnVar, Const, OutputColumn
 from sql.catalog.descriptor import Check, Column, ForeignKey, Index, Table
 from sql.errors import CheckViolation, ForeignKeyViolation, NotNullViolation, UniqueViolation
 from sql.functions.context import ExecutionContext
@@ -83,11 +83,13 @@ def _row_converter(
                     column=column.name,
                 )
             )
+        elif column.dropped:
+            expressions.append(Const(None, column.type))
         elif column.position < len(old.columns):
             expressions.append(ColumnVar(column.position, column.type, column.typmod))
         else:
             expressions.append(defaults[column.position])
-    compute = row_function(expressions, {n: f"r[{n}]" for n in range(len(old.columns))}, None)
+    compute = row_function(expressions, {n: f"row[{n}]" for n in range(len(old.columns))}, None)
     verify = verify_function(bind_target(new, catalog), catalog)
 
     async def convert(row: Row, context: ExecutionContext) -> Row:
@@ -112,9 +114,23 @@ async def rewrite_table(
             raise _contains_nulls(error, new) from error
         except CheckViolation as error:
             raise _violated_by_some_row(error, new) from error
-        await context.store.insert(access, rows)
+        try:
+            await context.store.insert(access, rows)
+        except UniqueViolation as error:
+            raise _is_duplicated(error, new) from error
         await session.checkpoint()
     session.end_command()
+
+
+def _is_duplicated(error: UniqueViolation, table: Table) -> UniqueViolation:
+    """Say it as index creation does: existing rows collide."""
+    return UniqueViolation(
+        f'could not create unique index "{error.constraint}"',
+        detail=error.detail.replace(" already exists.", " is duplicated."),
+        schema=error.schema,
+        table=table.name,
+        constraint=error.constraint,
+    )
 
 
 def _contains_nulls(error: NotNullViolation, table: Table) -> NotNullViolation:
@@ -146,13 +162,7 @@ async def backfill_index(session: Session, table: Table, index: Index) -> None:
         try:
             await store.add_index_entries(access._replace(table=only), index.index_id, batch)
         except UniqueViolation as error:
-            raise UniqueViolation(
-                f'could not create unique index "{index.name}"',
-                detail=error.detail.replace(" already exists.", " is duplicated."),
-                schema=error.schema,
-                table=table.name,
-                constraint=index.name,
-            ) from error
+            raise _is_duplicated(error, table) from error
         await session.checkpoint()
     session.end_command()
 

@@ -1,11 +1,12 @@
 """Aggregates, GROUP BY and what may stand beside them.
 
-While a SELECT's expressions are bound, aggregate, window and set-returning calls are registered in the
-``SelectContext`` of their query level and replaced by references to columns that the plan will compute. An aggregate
-belongs to the innermost level that its arguments use. Afterwards ``Grouping`` rewrites the expressions
-over the grouped rows, which is where 42803 comes from.
+While a SELECT's expressions are bound, aggregate, window and set-returning calls are registered in
+the ``SelectContext`` of their query level and replaced by references to columns that the plan will
+compute. An aggregate belongs to the innermost level that its arguments use. Afterwards ``Grouping``
+rewrites the expressions over the grouped rows, which is where 42803 comes from.
 
-Source: PostgreSQL docs, "Aggregate Expressions", "GROUP BY Clause", "GROUPING SETS, CUBE, and ROLLUP".
+Source: PostgreSQL docs, "Aggregate Expressions", "GROUP BY Clause", "GROUPING SETS, CUBE, and
+ROLLUP".
 """
 
 from __future__ import annotations
@@ -60,7 +61,10 @@ AGGREGATE_CLAUSES: Final = frozenset(("select", "having", "order", "distinct", "
 
 @dataclass(slots=True)
 class SetCall:
-    """A set-returning call of a select list; ``level`` counts from 0, above the calls it contains."""
+    """A set-returning call of a select list; ``level`` counts from 0.
+
+    Above the calls it contains.
+    """
 
     column: OutputColumn
     call: CallExpr
@@ -148,7 +152,7 @@ def bind_aggregate_or_window(state: BindState, node: FunctionCall, scope: Scope)
 
 
 def _not_an_aggregate(state: BindState, node: FunctionCall, scope: Scope) -> BoundExpr:
-    """A plain function shares the aggregate's name: bind as such."""
+    """Bind a plain function that shares an aggregate's name."""
     from sql.binder.calls import bind_plain_call  # noqa: PLC0415
 
     return bind_plain_call(state, node, scope)
@@ -296,7 +300,7 @@ def _check_placement(node: FunctionCall, tracker: Tracker, target: Scope, depth:
 
 
 def bind_grouping_call(state: BindState, node: FunctionCall, scope: Scope) -> BoundExpr:
-    """GROUPING(...): its arguments are matched to the grouping expressions later."""
+    """Bind GROUPING(...); its arguments are matched to the grouping expressions later."""
     select = scope.select
     if select is None or scope.clause not in AGGREGATE_CLAUSES:
         noun = CLAUSE_NOUNS.get(scope.clause, scope.clause.upper())

@@ -1,9 +1,9 @@
 """Bound expressions and logical plans: what the binder makes and the planner consumes.
 
-Every column that a plan node puts out has a ``ColumnId``, unique within the statement, so expressions refer to
-columns without positions and the planner may reorder freely. A ``ColumnVar`` whose id is not among a sub-plan's own
-columns refers to an enclosing query: that is all there is to correlation. Types are final: every implicit
-cast has become a ``CastExpr``.
+Every column that a plan node puts out has a ``ColumnId``, unique within the statement, so
+expressions refer to columns without positions and the planner may reorder freely. A ``ColumnVar``
+whose id is not among a sub-plan's own columns refers to an enclosing query: that is all there is to
+correlation. Types are final: every implicit cast has become a ``CastExpr``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ ColumnId = int
 
 @dataclass(frozen=True, slots=True)
 class OutputColumn:
-    """A column a plan node puts out. ``table_oid``/``column_number`` trace it to a table column for RowDescription."""
+    """A column a plan node puts out.
+
+    ``table_oid``/``column_number`` trace it to a table column for RowDescription.
+    """
 
     id: ColumnId
     name: str
@@ -67,7 +70,10 @@ class ColumnVar:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CallExpr:
-    """A function call; ``operator`` is set when it was written as one. Variadic arguments are already one array."""
+    """A function call; ``operator`` is set when it was written as one.
+
+    Variadic arguments are already one array.
+    """
 
     function: Function
     args: tuple[BoundExpr, ...]
@@ -81,9 +87,10 @@ class CallExpr:
 class CastExpr:
     """``operand`` as ``type(typmod)``.
 
-    ``method``: "function" (``cast.function``), "relabel" (same datum), "text" (output then input), "array" (per element
-    by ``element``, a CastExpr over ``CastElement``), "typmod" (length coercion alone). After any method the length coercion for
-    ``typmod`` follows if it is not -1; ``explicit`` chooses truncation rules.
+    ``method``: "function" (``cast.function``), "relabel" (same datum), "text" (output then input),
+    "array" (per element by ``element``, a CastExpr over ``CastElement``), "typmod" (length coercion
+    alone). After any method the length coercion for ``typmod`` follows if it is not -1;
+    ``explicit`` chooses truncation rules.
     """
 
     operand: BoundExpr
@@ -155,7 +162,10 @@ class DistinctExpr:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaseExpr:
-    """CASE; the simple form was rewritten to comparisons with ``CaseOperand`` and keeps ``operand``."""
+    """CASE.
+
+    The simple form was rewritten to comparisons with ``CaseOperand`` and keeps ``operand``.
+    """
 
     operand: BoundExpr | None
     whens: tuple[tuple[BoundExpr, BoundExpr], ...]
@@ -252,7 +262,10 @@ class SubscriptExpr:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScalarArrayExpr:
-    """``left operator ANY | ALL (array)``, also IN over a list (array is then an ArrayExpr or Const)."""
+    """``left operator ANY | ALL (array)``.
+
+    Also IN over a list (array is then an ArrayExpr or Const).
+    """
 
     operator: Operator
     left: BoundExpr
@@ -265,7 +278,10 @@ class ScalarArrayExpr:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowCompareExpr:
-    """Lexicographic comparison of two rows with ``<``, ``<=``, ``>``, ``>=``; = and <> became AND/OR."""
+    """Lexicographic comparison of two rows with ``<``, ``<=``, ``>``, ``>=``.
+
+    = and <> became AND/OR.
+    """
 
     comparison: Literal["<", "<=", ">", ">="]
     left: tuple[BoundExpr, ...]
@@ -281,10 +297,11 @@ class RowCompareExpr:
 class SubqueryExpr:
     """A sub-query inside an expression.
 
-    ``kind``: "scalar" (one column, at most one row, else 21000), "exists", "array", and "any"/"all": the ``test`` is a bool expression
-    over the outer query's columns and the sub-plan's output columns, evaluated per row with three-valued logic
-    (``x IN (q)`` is any with =; NOT IN is not any). ``row_width`` > 1 scalar sub-queries yield a tuple.
-    ``equalities``, set for any with plain ``=`` tests, pairs (outer expression, sub-plan column) for hashing.
+    ``kind``: "scalar" (one column, at most one row, else 21000), "exists", "array", and
+    "any"/"all": the ``test`` is a bool expression over the outer query's columns and the sub-plan's
+    output columns, evaluated per row with three-valued logic (``x IN (q)`` is any with =; NOT IN is
+    not any). ``row_width`` > 1 scalar sub-queries yield a tuple. ``equalities``, set for any with
+    plain ``=`` tests, pairs (outer expression, sub-plan column) for hashing.
     """
 
     kind: Literal["scalar", "exists", "array", "any", "all"]
@@ -343,7 +360,10 @@ class SortItem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AggregateCall:
-    """One aggregate of an AggregatePlan. ``direct`` arguments only for ordered sets (whose sort is ``order_by``)."""
+    """One aggregate of an AggregatePlan.
+
+    ``direct`` arguments only for ordered sets (whose sort is ``order_by``).
+    """
 
     aggregate: Aggregate
     args: tuple[BoundExpr, ...]
@@ -373,7 +393,10 @@ class OneRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TableScan:
-    """All rows of a table; ``columns`` has one entry per ``table.columns``, dropped and hidden ones included."""
+    """All rows of a table; ``columns`` has one entry per ``table.columns``.
+
+    Dropped and hidden ones included.
+    """
 
     table: Table
     columns: tuple[OutputColumn, ...]
@@ -423,7 +446,10 @@ class FunctionScan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProjectSet:
-    """A select list with set-returning functions: ``sets`` are evaluated in lock step, added to the input's columns."""
+    """A select list with set-returning functions: ``sets`` are evaluated in lock step.
+
+    Added to the input's columns.
+    """
 
     input: LogicalPlan
     sets: tuple[tuple[OutputColumn, BoundExpr], ...]
@@ -454,7 +480,10 @@ class ProjectPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JoinPlan:
-    """A join; its columns are left's then right's. ``lateral``: right may refer to left's columns. USING was rewritten."""
+    """A join; its columns are left's then right's. ``lateral``.
+
+    Right may refer to left's columns. USING was rewritten.
+    """
 
     kind: Literal["inner", "left", "right", "full"]
     left: LogicalPlan
@@ -472,7 +501,8 @@ class JoinPlan:
 class AggregatePlan:
     """Grouping. Output: the group columns, then the aggregates, then ``grouping_ids`` for GROUPING().
 
-    Without groups and sets there is exactly one output row. ``grouping_sets``: tuples of indexes into groups, None for plain GROUP BY.
+    Without groups and sets there is exactly one output row. ``grouping_sets``: tuples of indexes
+    into groups, None for plain GROUP BY.
     """
 
     input: LogicalPlan
@@ -559,7 +589,10 @@ class SetOperationPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CteDefinition:
-    """A WITH query. A recursive one has ``step`` (reads itself through CteScan) and ``union_all``."""
+    """A WITH query.
+
+    A recursive one has ``step`` (reads itself through CteScan) and ``union_all``.
+    """
 
     cte_id: int
     name: str
@@ -573,7 +606,10 @@ class CteDefinition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WithPlan:
-    """WITH: definitions in order, then the body. Data-modifying ones run to completion exactly once."""
+    """WITH: definitions in order, then the body.
+
+    Data-modifying ones run to completion exactly once.
+    """
 
     definitions: tuple[CteDefinition, ...]
     body: LogicalPlan
@@ -586,7 +622,10 @@ class WithPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CteScan:
-    """A reference to a CTE; each reference has its own column ids, in the order of the definition's columns."""
+    """A reference to a CTE; each reference has its own column ids.
+
+    In the order of the definition's columns.
+    """
 
     cte_id: int
     name: str
@@ -596,7 +635,11 @@ class CteScan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowLock:
-    """Rows of ``scan`` (its table's columns are all present in the input) to lock for FOR UPDATE and its kin."""
+    """Rows of ``scan`` (its table's columns are all present in the input) to lock for FOR UPDATE and its kin.
+
+    Ows of ``scan`` (its table's columns are all present in the input) to lock for FOR UPDATE and
+    its kin.
+    """
 
     scan: TableScan
     strength: Literal["update", "no key update", "share", "key share"]
@@ -605,7 +648,10 @@ class RowLock:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LockPlan:
-    """SELECT ... FOR ...: locks and, after waiting, re-checks rows. Above Sort, below Limit, as in PostgreSQL."""
+    """SELECT ... FOR ...: locks and, after waiting, re-checks rows. Above Sort.
+
+    Below Limit, as in PostgreSQL.
+    """
 
     input: LogicalPlan
     locks: tuple[RowLock, ...]
@@ -629,9 +675,10 @@ class ColumnCheck:
 class TargetTable:
     """The table written by INSERT, UPDATE, DELETE, with its bound expressions.
 
-    ``row_columns`` has one OutputColumn per ``table.columns`` (the new row in checks, generated columns and index
-    expressions). ``generated``: (position, expression). ``index_expressions[index_id]`` are the bound keys of indexes that have
-    expressions, ``index_predicates[index_id]`` the bound predicate of partial ones.
+    ``row_columns`` has one OutputColumn per ``table.columns`` (the new row in checks, generated
+    columns and index expressions). ``generated``: (position, expression).
+    ``index_expressions[index_id]`` are the bound keys of indexes that have expressions,
+    ``index_predicates[index_id]`` the bound predicate of partial ones.
     """
 
     table: Table
@@ -646,8 +693,8 @@ class TargetTable:
 class ConflictPlan:
     """ON CONFLICT. ``arbiters`` are index ids (PRIMARY_INDEX_ID: clustering key); () for a bare DO NOTHING: any.
 
-    For update: ``assignments`` (position, expression) over ``existing_columns`` (the row in the table) and
-    ``excluded_columns`` (the row proposed).
+    For update: ``assignments`` (position, expression) over ``existing_columns`` (the row in the
+    table) and ``excluded_columns`` (the row proposed).
     """
 
     action: Literal["nothing", "update"]
@@ -661,7 +708,8 @@ class ConflictPlan:
 @dataclass(frozen=True, slots=True, eq=False)
 class InsertPlan:
     """INSERT. ``values`` has one expression per table column (over input's columns; defaults filled in; None for hidden,
-    generated and dropped ones). ``returning`` is over ``target.row_columns``; () with empty columns: no rows out.
+    generated and dropped ones). ``returning`` is over ``target.row_columns``; () with empty
+    columns: no rows out.
     """
 
     target: TargetTable
@@ -676,9 +724,10 @@ class InsertPlan:
 class UpdatePlan:
     """UPDATE. ``scan`` is the target's TableScan inside ``input`` (all its columns are in input's output).
 
-    ``assignments`` (position, expression) are over input's columns (old values). ``condition`` is the whole WHERE, already applied in
-    ``input`` too; it is what is checked again on the newest version after waiting for a lock.
-    ``returning`` is over ``target.row_columns`` (new row) and input's other columns.
+    ``assignments`` (position, expression) are over input's columns (old values). ``condition`` is
+    the whole WHERE, already applied in ``input`` too; it is what is checked again on the newest
+    version after waiting for a lock. ``returning`` is over ``target.row_columns`` (new row) and
+    input's other columns.
     """
 
     target: TargetTable
@@ -732,8 +781,9 @@ LogicalPlan = Union[
 class BoundStatement:
     """A bound query or DML statement. ``parameters``: final types of $1...; ``relations``: what it depends on.
 
-    ``privileges``: (relation id, aclitem letters any of which suffices, span, column positions or ()) checked at each execution.
-    ``kind``: select, insert, update, delete (of the outermost statement, for the command tag).
+    ``privileges``: (relation id, aclitem letters any of which suffices, span, column positions or
+    ()) checked at each execution. ``kind``: select, insert, update, delete (of the outermost
+    statement, for the command tag).
     """
 
     kind: Literal["select", "insert", "update", "delete"]
@@ -745,4 +795,7 @@ class BoundStatement:
     has_returning: bool = False
     volatile: bool = False
     view_privileges: tuple[tuple[int, int, str], ...] = ()
-    """(role id, relation id, letters): what the owners of expanded views need on the relations in them."""
+    """(role id, relation id, letters).
+
+    What the owners of expanded views need on the relations in them.
+    """

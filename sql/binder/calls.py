@@ -1,7 +1,7 @@
 """Function calls: resolution, argument coercion, set-returning functions, function-notation casts.
 
-Aggregates and window functions go on to ``aggregation`` and ``windows``, which register them with their query
-level and return the column that will hold the result.
+Aggregates and window functions go on to ``aggregation`` and ``windows``, which register them with
+their query level and return the column that will hold the result.
 
 Source: PostgreSQL docs, "Value Expressions" (function calls), "Type Conversion": "Functions".
 """
@@ -30,10 +30,11 @@ from sql.types.base import SqlType
 from sql.types.catalog import ANY, BOOL, FLOAT8, INT4, JSONB, RECORD, UNKNOWN, type_by_name
 
 if TYPE_CHECKING:
-    from sql.span import Span
     from collections.abc import Iterator
+
     from sql.binder.scope import Scope
     from sql.binder.state import BindState
+    from sql.span import Span
 
 CLAUSE_NOUNS = {
     "where": "WHERE",
@@ -152,7 +153,10 @@ def _check_plain(node: FunctionCall, routine: Function) -> None:
 def resolve_call(
     state: BindState, node: FunctionCall, args: tuple[BoundExpr, ...]
 ) -> Candidate | SqlType:
-    """Choose the routine of a call, or the target type of a function-notation cast; 42883, 42725."""
+    """Choose the routine of a call, or the target type of a function-notation cast; 42883.
+
+    42725.
+    """
     if any(node.arg_names):
         _check_named(node)
     schema = node.name[-2] if len(node.name) > 1 else ""
@@ -259,7 +263,10 @@ def _no_function(node: FunctionCall, args: tuple[BoundExpr, ...]) -> UndefinedFu
 def call_by_name(
     state: BindState, name: str, args: tuple[BoundExpr, ...], span: Span
 ) -> BoundExpr | None:
-    """Call a plain function by name, or apply the cast of that type name; None when neither exists."""
+    """Call a plain function by name, or apply the cast of that type name.
+
+    None when neither exists.
+    """
     found = choose_routine(state, name, tuple(a.type for a in args))
     if isinstance(found, SqlType):
         return _function_cast(state, args[0], found, span)
@@ -285,7 +292,10 @@ def build_call(
 def prepare_arguments(
     state: BindState, candidate: Candidate, args: tuple[BoundExpr, ...], span: Span
 ) -> tuple[tuple[BoundExpr, ...], SqlType]:
-    """Coerce arguments, put named ones in order, pack variadic ones; returns them and the result type."""
+    """Coerce arguments, put named ones in order, pack variadic ones.
+
+    Returns them and the result type.
+    """
     routine = candidate.routine
     assert not isinstance(routine, Operator)
     declared = candidate.types
@@ -316,7 +326,8 @@ _GAP_VALUES: Final = {INT4: 0, FLOAT8: 0.0, BOOL: False, JSONB: "{}"}
 def _gap(declared: SqlType) -> BoundExpr:
     """Fill in the default of an argument before one that was given by name.
 
-    The signatures do not hold default values; of the built-ins with such gaps all have the neutral value of the type.
+    The signatures do not hold default values; of the built-ins with such gaps all have the neutral
+    value of the type.
     """
     return Const(_GAP_VALUES.get(declared), declared)
 

@@ -1,8 +1,9 @@
-"""Coercions: making an expression have a type, by the rules of implicit, assignment and explicit casts.
+"""Coercions: making an expression have a type, by implicit, assignment or explicit casts.
 
-Unknown literals are read by the target type's input here, so their errors carry the literal's place;
-literals whose value depends on the session or the clock stay casts that execution evaluates
-(``sql.binder.literal``). Casts of constants by immutable functions are folded when they cannot fail.
+Unknown literals are read by the target type's input here, so their errors carry the literal's
+place; literals whose value depends on the session or the clock stay casts that execution evaluates
+(``sql.binder.literal``). Casts of constants by immutable functions are folded when they cannot
+fail.
 
 Source: PostgreSQL docs, "Type Conversion": "Value Storage", "UNION, CASE, and Related Constructs".
 """
@@ -45,9 +46,10 @@ from sql.types.catalog import (
 from sql.types.typmod import apply_typmod
 
 if TYPE_CHECKING:
-    from sql.functions.registry import Cast, CastContext
     from collections.abc import Sequence
+
     from sql.binder.state import BindState
+    from sql.functions.registry import Cast, CastContext
 
 _WITH_TYPMOD = frozenset((BPCHAR, VARCHAR, NUMERIC, INTERVAL, TIME, TIMETZ, TIMESTAMP, TIMESTAMPTZ))
 
@@ -117,7 +119,8 @@ def _cast(
             state.volatile = True
         return CastExpr(expression, target, "function", cast, explicit=explicit, span=span)
     if method == "relabel":
-        # Relabelling keeps the typmod where the type has the same idea of it (varchar as text has none).
+        # Relabelling keeps the typmod where the type has the same idea of it (varchar as text has
+        # none).
         return CastExpr(expression, target, "relabel", cast, explicit=explicit, span=span)
     return CastExpr(expression, target, "text", cast, explicit=explicit, span=span)
 
@@ -221,7 +224,10 @@ def _cannot_cast(expression: BoundExpr, target: SqlType, span: Span) -> CannotCo
 
 
 def coerce_to_boolean(state: BindState, expression: BoundExpr, construct: str) -> BoundExpr:
-    """Require a boolean for WHERE, AND, WHEN...: 42804 ``argument of <construct> must be type boolean``."""
+    """Require a boolean for WHERE, AND, WHEN....
+
+    42804 ``argument of <construct> must be type boolean``.
+    """
     if expression.type is BOOL:
         return expression
     return coerce_to_required(state, expression, BOOL, construct)
@@ -245,7 +251,10 @@ def coerce_to_required(
 def common_type_of(
     state: BindState, expressions: Sequence[BoundExpr], construct: str, noun: str = "types"
 ) -> SqlType:
-    """Select the common type; 42804 ``<construct> types x and y cannot be matched`` at the offender."""
+    """Select the common type.
+
+    42804 ``<construct> types x and y cannot be matched`` at the offender.
+    """
     found = state.resolver.common_type_or_conflict([e.type for e in expressions])
     if isinstance(found, SqlType):
         return found

@@ -48,11 +48,11 @@ from sql.errors import (
 from sql.types.catalog import BOOL, RECORD, UNKNOWN
 
 if TYPE_CHECKING:
-    from sql.functions.registry import Operator
-    from sql.types.base import SqlType
-    from sql.span import Span
     from sql.binder.scope import Scope
     from sql.binder.state import BindState
+    from sql.functions.registry import Operator
+    from sql.span import Span
+    from sql.types.base import SqlType
 
 _LIKE: Final = {"like": "~~", "ilike": "~~*", "similar": "~"}
 _ROW_OPERATORS: Final = frozenset(("=", "<>", "<", "<=", ">", ">="))

@@ -31,6 +31,7 @@ from sql.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from sql.binder.scope import Scope
     from sql.binder.state import BindState, BoundQuery
 

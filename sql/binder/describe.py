@@ -1,7 +1,7 @@
 """A compact text of bound plans and expressions, for golden tests and debugging.
 
-One node per line, indented below its parent; columns are shown as ``name#id``. The form is for people: it
-may change with any release and is not parsed by anything.
+One node per line, indented below its parent; columns are shown as ``name#id``. The form is for
+people: it may change with any release and is not parsed by anything.
 """
 
 from __future__ import annotations

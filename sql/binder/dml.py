@@ -62,8 +62,8 @@ from sql.span import NO_SPAN, Span
 from sql.types.catalog import UNKNOWN
 
 if TYPE_CHECKING:
-    from sql.catalog.descriptor import Column, Table
     from sql.ast.query import Alias
+    from sql.catalog.descriptor import Column, Table
 
 
 def bind_modification(state: BindState, node: DmlStatement, parent: Scope | None) -> BoundQuery:
@@ -147,8 +147,7 @@ def _check_count(
 ) -> None:
     if len(items) > len(columns):
         extra = items[len(columns)]
-        span = extra.span if isinstance(extra.span, Span) else NO_SPAN
-        raise SqlSyntaxError("INSERT has more expressions than target columns", span=span)
+        raise SqlSyntaxError("INSERT has more expressions than target columns", span=extra.span)
     if node.columns and len(items) < len(columns):
         spans = node.column_spans
         span = spans[len(items)] if spans else NO_SPAN

@@ -1,6 +1,7 @@
 """Binding of scalar expressions: literals, column references, casts, conditionals, arrays, rows.
 
-Calls are in ``calls``, comparisons of rows and lists in ``comparison``, sub-queries in ``subquery``.
+Calls are in ``calls``, comparisons of rows and lists in ``comparison``, sub-queries in
+``subquery``.
 
 Source: PostgreSQL docs, "Value Expressions", "Conditional Expressions".
 """
@@ -118,9 +119,9 @@ from sql.types.numeric import numeric_in
 from sql.types.typmod import typmod_in
 
 if TYPE_CHECKING:
-    from sql.types.base import SqlType
     from sql.binder.scope import Item, Scope
     from sql.binder.state import BindState, RecordShape
+    from sql.types.base import SqlType
 
 INT4_MAX: Final = 2**31 - 1
 INT8_MAX: Final = 2**63 - 1
@@ -149,7 +150,10 @@ def _numeric(_: BindState, node: NumericLiteral, __: Scope) -> BoundExpr:
 
 
 def numeric_const(text: str, span: Span) -> Const:
-    """Make the constant of a number's text: an integer type where it has the form of one and fits."""
+    """Make the constant of a number's text.
+
+    An integer type where it has the form of one and fits.
+    """
     if text.lstrip("-").isdigit():
         return integer_const(int(text), span)
     return Const(numeric_in(text), NUMERIC, span=span)
@@ -511,7 +515,10 @@ def _array(state: BindState, node: ArrayConstructor, scope: Scope) -> BoundExpr:
 def bind_array(
     state: BindState, node: ArrayConstructor, scope: Scope, target: SqlType | None
 ) -> BoundExpr:
-    """Bind ARRAY[...]; ``target`` is the array type of a cast around it, which decides for its elements."""
+    """Bind ARRAY[...]; ``target`` is the array type of a cast around it.
+
+    Which decides for its elements.
+    """
     elements: list[BoundExpr] = []
     nested = False
     for element in node.elements:

@@ -1,7 +1,7 @@
 """FROM: tables, views, CTE references, sub-queries, functions and joins.
 
-``bind_from`` fills the scope's items and returns the joined plan. While it runs, entries to the left are in the
-scope as lateral-only: sub-queries see them only when LATERAL, functions always.
+``bind_from`` fills the scope's items and returns the joined plan. While it runs, entries to the
+left are in the scope as lateral-only: sub-queries see them only when LATERAL, functions always.
 
 Source: PostgreSQL docs, "Table Expressions", "The FROM Clause".
 """
@@ -246,7 +246,10 @@ def scan_table(
 
 
 def _bind_view(state: BindState, view: View, node: TableRef) -> tuple[LogicalPlan, Item]:
-    """Expand a view: its stored query is bound outside of any scope, with its owner's privileges."""
+    """Expand a view: its stored query is bound outside of any scope.
+
+    With its owner's privileges.
+    """
     state.relations[view.id] = None
     state.require(view.id, "r")
     owner, state.view_owner = state.view_owner, view.owner
@@ -530,7 +533,10 @@ def _bind_using(
 
 
 def _merge(state: BindState, kind: str, left: BoundExpr, right: BoundExpr) -> BoundExpr:
-    """Return what a USING column shows: the side that is never null-extended, or COALESCE for FULL."""
+    """Return what a USING column shows: the side that is never null-extended.
+
+    Or COALESCE for FULL.
+    """
     common = common_type_of(state, (left, right), "JOIN/USING")
     first = coerce_to_common(state, left, common, "JOIN/USING")
     second = coerce_to_common(state, right, common, "JOIN/USING")

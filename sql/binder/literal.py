@@ -1,8 +1,8 @@
 """Reading unknown literals at bind time, as far as their value does not depend on the session.
 
-Plans are cached, so what ``DateStyle``, ``TimeZone``, the clock or a role decides stays a cast of text that execution
-evaluates: dates and times not in full ISO form, words such as 'now', names of reg types other than
-regclass (which is resolved here, like a table name).
+Plans are cached, so what ``DateStyle``, ``TimeZone``, the clock or a role decides stays a cast of
+text that execution evaluates: dates and times not in full ISO form, words such as 'now', names of
+reg types other than regclass (which is resolved here, like a table name).
 
 Source: PostgreSQL docs, "Constants of Other Types", "Object Identifier Types".
 """
@@ -62,7 +62,10 @@ _NAME_PART: Final = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s".]+))\s*')
 def read_literal(
     catalog: Catalog, literal: Const, target: SqlType, typmod: int = NO_TYPMOD
 ) -> BoundExpr:
-    """Read a literal's text as a value of ``target``. Raises the type's input errors, without place."""
+    """Read a literal's text as a value of ``target``. Raises the type's input errors.
+
+    Without place.
+    """
     text = literal.value
     assert isinstance(text, str)
     form = _FIXED_FORMS.get(target)
@@ -72,15 +75,19 @@ def read_literal(
             return _at_execution(literal, target, typmod)
     elif target is REGCLASS:
         return _read_regclass(catalog, literal)
-    elif target in _SESSION_TYPES or (target.element is not None and (
-        target.element in _FIXED_FORMS or target.element in _SESSION_TYPES
-    )):
+    elif target in _SESSION_TYPES or (
+        target.element is not None
+        and (target.element in _FIXED_FORMS or target.element in _SESSION_TYPES)
+    ):
         return _at_execution(literal, target, typmod)
     return Const(text_input(target)(text, typmod), target, typmod, literal.span)
 
 
 def _check_date(text: str, target: SqlType) -> None:
-    """Report syntax that no setting makes right; everything else waits for the session's settings."""
+    """Report syntax that no setting makes right.
+
+    Everything else waits for the session's settings.
+    """
     try:
         text_input(target, _CHECKING)(text, NO_TYPMOD)
     except InvalidDatetimeFormat:

@@ -33,7 +33,10 @@ _STRONG: Final = 2
 
 
 def output_name(expression: Expression, subquery_names: dict[int, str]) -> str:
-    """Return the name of an output column; ``subquery_names`` has the bound sub-queries' by node id."""
+    """Return the name of an output column.
+
+    ``subquery_names`` has the bound sub-queries' by node id.
+    """
     return _figure(expression, subquery_names)[0] or UNNAMED
 
 

@@ -19,9 +19,9 @@ from sql.functions.registry import Function, Operator
 from sql.types.catalog import RECORD, UNKNOWN
 
 if TYPE_CHECKING:
-    from sql.types.base import SqlType
-    from sql.span import Span
     from sql.binder.state import BindState
+    from sql.span import Span
+    from sql.types.base import SqlType
 
 EQUALS: Final = OperatorName("=")
 NOT_EQUALS: Final = OperatorName("<>")

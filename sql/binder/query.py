@@ -1,7 +1,8 @@
 """SELECT, VALUES and set operations: from the syntax to a logical plan.
 
-The plan of a SELECT is, from the bottom: FROM, WHERE, grouping, HAVING, windows, set-returning functions, the
-projection (with hidden sort keys), DISTINCT, ORDER BY, row locks, LIMIT, and a projection that drops hidden columns.
+The plan of a SELECT is, from the bottom: FROM, WHERE, grouping, HAVING, windows, set-returning
+functions, the projection (with hidden sort keys), DISTINCT, ORDER BY, row locks, LIMIT, and a
+projection that drops hidden columns.
 
 Source: PostgreSQL docs, "SELECT", "VALUES", "Combining Queries".
 """
@@ -391,7 +392,7 @@ class _GroupBinder:
         return index
 
     def _check(self, expression: BoundExpr, node: Expression) -> None:
-        """Aggregates and window calls may come in through an output name or position."""
+        """Refuse aggregates and window calls that came in by an output name or position."""
         from sql.errors import GroupingError, WindowingError  # noqa: PLC0415
 
         select = self._scope.select

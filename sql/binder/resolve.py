@@ -9,7 +9,7 @@ Source: PostgreSQL docs, "Type Conversion": "Operators", "Functions".
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from sql.functions.registry import (
     Aggregate,
@@ -53,8 +53,9 @@ _NON_ARRAYS: Final = frozenset((ANYNONARRAY, ANYCOMPATIBLENONARRAY))
 class Candidate(NamedTuple):
     """A routine with argument types laid out for this call's number of arguments.
 
-    ``order`` maps parameter position to call position when names were given (-1: left to its default); ``expanded`` counts the variadic arguments
-    (0: passed as they are); ``missing`` defaults are left out.
+    ``order`` maps parameter position to call position when names were given (-1: left to its
+    default); ``expanded`` counts the variadic arguments (0: passed as they are); ``missing``
+    defaults are left out.
     """
 
     routine: Routine | Operator
@@ -127,7 +128,10 @@ class Resolver:
     def operator(
         self, name: str, left: SqlType | None, right: SqlType
     ) -> Operator | Literal["ambiguous"] | None:
-        """Choose the operator for these argument types; "ambiguous" or None when there is no one."""
+        """Choose the operator for these argument types.
+
+        "ambiguous" or None when there is no one.
+        """
         key = (name, -1 if left is None else left.oid, right.oid)
         try:
             return self._operators[key]  # type: ignore[return-value]
@@ -184,7 +188,7 @@ class Resolver:
     def _select(self, candidates: list[Candidate], actual: Types) -> Candidate | None:
         unknowns = sum(1 for t in actual if t is UNKNOWN)
         candidates = _keep_best(
-            candidates, lambda c: sum(a is d and a is not UNKNOWN for a, d in zip(actual, c.types))
+            candidates, lambda c: sum(a is d and a is not UNKNOWN for a, d in zip(actual, c.types, strict=True))
         )
         if len(candidates) == 1:
             return candidates[0]
@@ -192,7 +196,7 @@ class Resolver:
             candidates,
             lambda c: sum(
                 a is d or (a.category == d.category and d.preferred)
-                for a, d in zip(actual, c.types)
+                for a, d in zip(actual, c.types, strict=True)
                 if a is not UNKNOWN
             ),
         )
@@ -221,7 +225,8 @@ class Resolver:
     def polymorphic_types(self, declared: Types, actual: Types) -> Types | None:
         """Replace polymorphic declared types by actual ones; None when they are inconsistent.
 
-        Unknown arguments leave their place polymorphic-as-unknown (the caller coerces them to the family's element).
+        Unknown arguments leave their place polymorphic-as-unknown (the caller coerces them to the
+        family's element).
         """
         if not POLYMORPHIC.intersection(declared):
             return declared
@@ -229,12 +234,11 @@ class Resolver:
         compatible = self._family_element(
             declared, actual, COMPATIBLE_FAMILY, ANYCOMPATIBLEARRAY, same=False
         )
-        if exact == "inconsistent" or compatible == "inconsistent":
+        if isinstance(exact, str) or isinstance(compatible, str):
             return None
         result: list[SqlType] = []
         for d, a in zip(declared, actual, strict=True):
             family = exact if d in EXACT_FAMILY else compatible
-            assert not isinstance(family, str)
             resolved = substitute(d, family)
             if resolved is None:
                 return None
@@ -285,8 +289,9 @@ class Resolver:
     def common_type(self, types: Sequence[SqlType]) -> SqlType | None:
         """Select the common type of UNION, CASE and related constructs; None when there is none.
 
-        All unknown gives text. Categories must agree; the result is the first type to which the others convert, moving to a
-        preferred type or one that the current candidate coerces to (but not back).
+        All unknown gives text. Categories must agree; the result is the first type to which the
+        others convert, moving to a preferred type or one that the current candidate coerces to (but
+        not back).
         """
         best = self.common_type_or_conflict(types)
         return best if isinstance(best, SqlType) else None
@@ -314,7 +319,7 @@ class Resolver:
     def function_candidates(
         self, name: str, count: int, names: tuple[str, ...], *, variadic: bool
     ) -> list[Candidate]:
-        """List the routines of this name that can take ``count`` arguments (the last ``names`` are named)."""
+        """List the routines of this name that can take ``count`` arguments."""
         key = (name, count, names, variadic)
         found = self._calls.get(key)
         if found is None:
@@ -354,7 +359,10 @@ def _keep_best(candidates: list[Candidate], score: object) -> list[Candidate]:
 
 
 def _by_category(candidates: list[Candidate], actual: Types) -> list[Candidate] | None:
-    """Let the candidates vote on the category of each unknown argument; None when they do not agree."""
+    """Let the candidates vote on the category of each unknown argument.
+
+    None when they do not agree.
+    """
     wanted: list[tuple[str, bool] | None] = []
     for position, a in enumerate(actual):
         if a is not UNKNOWN:

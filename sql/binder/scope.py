@@ -1,9 +1,9 @@
 """Names in scope: what a column reference may mean at each place of a statement.
 
-A ``Scope`` is one query level. Its ``items`` are the FROM entries that are visible right now, in the
-manner of PostgreSQL's namespace list: an item may be visible as a relation (``t.a``), as a source of bare
-column names (``a``), both, or only to LATERAL. ``all_items`` remembers every entry of the level for error
-messages. Scopes are linked to the enclosing query's.
+A ``Scope`` is one query level. Its ``items`` are the FROM entries that are visible right now, in
+the manner of PostgreSQL's namespace list: an item may be visible as a relation (``t.a``), as a
+source of bare column names (``a``), both, or only to LATERAL. ``all_items`` remembers every entry
+of the level for error messages. Scopes are linked to the enclosing query's.
 
 Source: PostgreSQL docs, "Table Expressions", "Lexical Structure" (column references).
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sql.binder.bound import ColumnVar, Const, CteDefinition, TableScan
+from sql.binder.bound import ColumnVar, Const, CteDefinition, OutputColumn, TableScan
 from sql.binder.fuzzy import column_hint
 from sql.errors import (
     AmbiguousColumn,
@@ -26,7 +26,6 @@ from sql.errors import (
 )
 from sql.span import NO_SPAN, Span
 from sql.types.catalog import OID
-from sql.binder.bound import OutputColumn
 
 if TYPE_CHECKING:
     from sql.binder.aggregation import SelectContext
@@ -37,7 +36,10 @@ SYSTEM_COLUMNS = frozenset(("ctid", "xmin", "xmax", "cmin", "cmax"))
 
 
 class Item:
-    """One FROM entry. ``expressions[i]`` is what column ``names[i]`` stands for; hidden ones are absent."""
+    """One FROM entry. ``expressions[i]`` is what column ``names[i]`` stands for.
+
+    Hidden ones are absent.
+    """
 
     __slots__ = (
         "alias",
@@ -208,7 +210,7 @@ def find_column(scope: Scope, name: str, span: Span) -> Found | None:
                 continue
             if found is not None or position == AMBIGUOUS:
                 raise AmbiguousColumn(f'column reference "{name}" is ambiguous', span=span)
-            check_lateral(level, item, span)
+            check_lateral(item, span)
             found = (level, item, position)
         if found is not None:
             return found
@@ -216,7 +218,7 @@ def find_column(scope: Scope, name: str, span: Span) -> Found | None:
     return None
 
 
-def check_lateral(level: Scope, item: Item, span: Span) -> None:
+def check_lateral(item: Item, span: Span) -> None:
     """Raise 42P10 where the join's kind forbids the lateral reference."""
     if item.lateral_only and not item.lateral_ok:
         raise InvalidColumnReference(
@@ -242,7 +244,7 @@ def find_item(
                 continue
             if found is not None:
                 raise DuplicateAlias(f'table reference "{name}" is ambiguous', span=span)
-            check_lateral(level, item, span)
+            check_lateral(item, span)
             found = item
         if found is not None:
             return level, found

@@ -12,8 +12,8 @@ from sql.span import NO_SPAN, Span
 from sql.types.catalog import RECORD, UNKNOWN
 
 if TYPE_CHECKING:
-    from sql.types.base import SqlType
     from sql.binder.state import BindState
+    from sql.types.base import SqlType
 
 
 def _comparison(state: BindState, sql_type: SqlType, name: str) -> Operator | None:

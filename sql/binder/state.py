@@ -1,7 +1,8 @@
 """What one binding run carries around: catalog, registry, column ids, parameters, dependencies.
 
-Parameters follow PostgreSQL's rule that the first use decides: a ``$n`` whose type is not known becomes
-a ``ParameterRef`` of type unknown, and the coercion that gives it a type fixes it for the statement.
+Parameters follow PostgreSQL's rule that the first use decides: a ``$n`` whose type is not known
+becomes a ``ParameterRef`` of type unknown, and the coercion that gives it a type fixes it for the
+statement.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sql.binder.bound import ColumnVar, OutputColumn, ParameterRef
+from sql.binder.bound import ColumnVar, LogicalPlan, OutputColumn, ParameterRef
 from sql.errors import AmbiguousParameter, IndeterminateDatatype
 from sql.span import NO_SPAN, Span
 from sql.types.base import NO_TYPMOD, SqlType
 from sql.types.catalog import UNKNOWN
-from sql.binder.bound import LogicalPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
     from sql.binder.bound import BoundExpr
     from sql.binder.resolve import Resolver
     from sql.binder.scope import Scope
@@ -29,7 +30,10 @@ RecordShape = tuple[tuple[str, SqlType, int], ...]
 
 @dataclass(slots=True)
 class Tracker:
-    """What was seen while binding the arguments of an aggregate: depths of the columns and calls."""
+    """What was seen while binding the arguments of an aggregate.
+
+    Depths of the columns and calls.
+    """
 
     depths: set[int] = field(default_factory=set)
     aggregates: list[tuple[int, Span]] = field(default_factory=list)

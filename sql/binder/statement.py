@@ -1,7 +1,7 @@
 """Entry points: binding whole statements and stand-alone expressions.
 
-``bind_statement`` is for queries and DML; ``bind_expression`` for the expressions of DDL and COPY, where
-``purpose`` says what they may contain.
+``bind_statement`` is for queries and DML; ``bind_expression`` for the expressions of DDL and COPY,
+where ``purpose`` says what they may contain.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sql.types.base import NO_TYPMOD, SqlType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from sql.ast.query import DmlStatement, Expression
     from sql.catalog.catalog import Catalog
     from sql.functions.registry import Registry
@@ -87,7 +88,8 @@ def bind_statement(
 ) -> BoundStatement:
     """Resolve names and types of a query or DML statement; None leaves a parameter's type open.
 
-    Raises the errors of PostgreSQL's parse analysis (classes 42, 0A, 22), and 54001 for too deep nesting.
+    Raises the errors of PostgreSQL's parse analysis (classes 42, 0A, 22), and 54001 for too deep
+    nesting.
     """
     state = new_state(catalog, registry, parameter_types)
     try:
@@ -130,8 +132,9 @@ def bind_expression(
 ) -> BoundExpr:
     """Bind one expression over a row of ``columns``.
 
-    With ``target_type`` the result is coerced as for assignment to column ``column``; checks, predicates and COPY's WHERE are
-    boolean. ``purpose`` chooses PostgreSQL's refusals (0A000, 42803, 42P20, 42P17); ``relation`` qualifies columns.
+    With ``target_type`` the result is coerced as for assignment to column ``column``; checks,
+    predicates and COPY's WHERE are boolean. ``purpose`` chooses PostgreSQL's refusals (0A000,
+    42803, 42P20, 42P17); ``relation`` qualifies columns.
     """
     state = new_state(catalog, registry, ())
     state.fixed_parameters = True
@@ -208,7 +211,7 @@ def is_immutable(bound: BoundExpr) -> bool:
 
 
 def _text_cast_depends_on_session(node: CastExpr) -> bool:
-    """Reading or writing dates, intervals and reg types as text obeys settings."""
+    """Tell whether a cast by text reads or writes dates, intervals or reg types."""
     for sql_type in (node.operand.type, node.type):
         element = sql_type.element or sql_type
         if element.category in ("D", "T") or element.name.startswith("reg"):

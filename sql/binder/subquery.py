@@ -40,10 +40,10 @@ from sql.errors import (
 from sql.types.catalog import BOOL
 
 if TYPE_CHECKING:
-    from sql.functions.registry import Operator
-    from sql.span import Span
     from sql.binder.scope import Scope
     from sql.binder.state import BindState, BoundQuery
+    from sql.functions.registry import Operator
+    from sql.span import Span
 
 
 def _bind_query(state: BindState, query: Query, scope: Scope, span: Span) -> BoundQuery:
@@ -125,7 +125,7 @@ def _quantify(
 def _hashable_pairs(
     test: BoundExpr, columns: tuple[OutputColumn, ...]
 ) -> tuple[tuple[BoundExpr, ColumnVar, Operator], ...]:
-    """Return the equalities of the test when it is nothing but default equalities with plain columns."""
+    """Return the test's equalities when it is nothing but default ones with plain columns."""
     ids = {c.id for c in columns}
     parts = test.operands if isinstance(test, BoolExpr) and test.kind == "and" else (test,)
     pairs: list[tuple[BoundExpr, ColumnVar, Operator]] = []

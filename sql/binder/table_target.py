@@ -1,4 +1,7 @@
-"""The written table of INSERT, UPDATE and DELETE: its checks, generated columns, index expressions, defaults."""
+"""The written table of INSERT, UPDATE and DELETE: its checks, generated columns.
+
+Index expressions, defaults.
+"""
 
 from __future__ import annotations
 

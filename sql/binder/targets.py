@@ -1,6 +1,7 @@
-"""Select lists: star expansion, output names, and ORDER BY, GROUP BY and DISTINCT references to them.
+"""Select lists: stars, output names, and what ORDER BY, GROUP BY and DISTINCT say of them.
 
-Source: PostgreSQL docs, "SELECT": "SELECT List", "ORDER BY Clause", "GROUP BY Clause", "DISTINCT Clause".
+Source: PostgreSQL docs, "SELECT": "SELECT List", "ORDER BY Clause", "GROUP BY Clause", "DISTINCT
+Clause".
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ _CONSTANTS = (StringLiteral, NumericLiteral, NullLiteral, BooleanLiteral)
 
 @dataclass(slots=True)
 class TargetEntry:
-    """One output column before it is planned; ``hidden`` ones serve ORDER BY or DISTINCT ON only."""
+    """One output column before it is planned.
+
+    ``hidden`` ones serve ORDER BY or DISTINCT ON only.
+    """
 
     name: str
     expression: BoundExpr
@@ -185,7 +189,7 @@ def find_target(
     scope: Scope,
     clause: str,
 ) -> int:
-    """Return the index of the target a sort or group key means, adding a hidden one for a new expression.
+    """Return the index of the target a sort or group key means; a new expression is added hidden.
 
     SQL-92 first: output name, position. GROUP BY prefers an input column to an output name.
     """

@@ -1,8 +1,8 @@
 """Walking and rewriting bound expressions and plans: one generic mechanism over the node classes.
 
-``transform`` replaces nodes top-down and shares what did not change; ``expression_key`` gives equal keys
-exactly to expressions that compute the same thing (spans ignored); ``location`` is where PostgreSQL
-would point for an expression: the leftmost position of the node and its operands.
+``transform`` replaces nodes top-down and shares what did not change; ``expression_key`` gives equal
+keys exactly to expressions that compute the same thing (spans ignored); ``location`` is where
+PostgreSQL would point for an expression: the leftmost position of the node and its operands.
 """
 
 from __future__ import annotations
@@ -84,7 +84,10 @@ def walk(node: Any) -> Iterator[Any]:
 
 
 def transform(node: Any, rewrite: Rewrite) -> Any:
-    """Rebuild ``node`` with ``rewrite`` applied top-down; None from ``rewrite`` means "look below"."""
+    """Rebuild ``node`` with ``rewrite`` applied top-down.
+
+    None from ``rewrite`` means "look below".
+    """
     replaced = rewrite(node)
     if replaced is not None:
         return replaced
@@ -112,7 +115,10 @@ def _transform_value(value: Any, rewrite: Rewrite) -> Any:
 
 
 def expression_key(node: Any) -> Any:
-    """Return a hashable value that is equal for equal expressions; sub-queries equal only themselves."""
+    """Return a hashable value that is equal for equal expressions.
+
+    Sub-queries equal only themselves.
+    """
     kind = type(node)
     if kind is ColumnVar:
         return node.id

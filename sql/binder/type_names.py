@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from sql.catalog.catalog import Catalog
 
 _UNSUPPORTED = frozenset(
-    ("bit", "varbit", "xml", "money", "point", "line", "lseg", "box", "path", "polygon", "circle")
-    + ("inet", "cidr", "macaddr", "macaddr8", "tsvector", "tsquery")
+    "bit varbit xml money point line lseg box path polygon circle inet cidr macaddr macaddr8"
+    " tsvector tsquery".split()
 )
 
 

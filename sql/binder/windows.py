@@ -36,10 +36,10 @@ from sql.types.catalog import DATE, INT8, INTERVAL, TIME, TIMESTAMP, TIMESTAMPTZ
 
 if TYPE_CHECKING:
     from sql.binder.aggregation import Grouping
-    from sql.types.base import SqlType
     from sql.binder.resolve import Candidate
     from sql.binder.scope import Scope
     from sql.binder.state import BindState, Tracker
+    from sql.types.base import SqlType
 
 WINDOW_CLAUSES: Final = frozenset(("select", "order", "distinct"))
 _DATETIME: Final = frozenset((DATE, TIME, TIMETZ, TIMESTAMP, TIMESTAMPTZ, INTERVAL))

@@ -127,7 +127,11 @@ class AggregateNode(Node):
             meter.release()
 
     async def _consume(
-        self, operator: Any, tables: list[dict[Any, list[Any]]], context: ExecutionContext, meter: RowMeter
+        self,
+        operator: Any,
+        tables: list[dict[Any, list[Any]]],
+        context: ExecutionContext,
+        meter: RowMeter,
     ) -> None:
         group_bytes = _GROUP_BYTES + _SLOT_BYTES * (self._group_count + len(self._slots))
         known = 0

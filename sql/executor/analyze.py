@@ -61,7 +61,9 @@ def _column_statistics(column: Column, sample: list[Row], count: int) -> ColumnS
     values = [row[position] for row in sample if row[position] is not None]
     null_fraction = 1.0 - len(values) / len(sample) if sample else 0.0
     if not values:
-        return ColumnStatistics(position=position, null_fraction=null_fraction, distinct=0.0, average_width=0)
+        return ColumnStatistics(
+            position=position, null_fraction=null_fraction, distinct=0.0, average_width=0
+        )
     write = text_output(column.type)
     fixed = column.type.length
     if fixed > 0:
@@ -124,7 +126,9 @@ def _most_common(tally: Counter[Any], sampled: int, target: int) -> list[tuple[A
     return [(key, times / sampled) for key, times in ranked[:target] if times >= least]
 
 
-def _histogram(column: Column, values: list[Any], target: int, *, distinct_left: int) -> tuple[str, ...]:
+def _histogram(
+    column: Column, values: list[Any], target: int, *, distinct_left: int
+) -> tuple[str, ...]:
     if distinct_left < 2:
         return ()
     ordered = sorted(values, key=sort_key(column.type))

@@ -207,5 +207,3 @@ def _unseen(rows: list[Row], keys: list[Any], seen: set[Any]) -> list[Row]:
             seen.add(key)
             out.append(row)
     return out
-
-

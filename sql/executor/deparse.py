@@ -72,7 +72,7 @@ class Deparser:
 
     def _parenthesised(self, expression: Any) -> str:
         text = self.write(expression)
-        return text if text.startswith("(") or type(expression) is b.ColumnVar else f"({text})"
+        return text if text.startswith("(") or isinstance(expression, b.ColumnVar) else f"({text})"
 
     def _const(self, expression: b.Const) -> str:
         if expression.value is None:
@@ -88,7 +88,9 @@ class Deparser:
         return f"'{escaped}'::{format_type(expression.type)}"
 
     def _column(self, expression: b.ColumnVar) -> str:
-        name = f"{expression.qualifier}.{expression.name}" if expression.qualifier else expression.name
+        name = (
+            f"{expression.qualifier}.{expression.name}" if expression.qualifier else expression.name
+        )
         return self.column_name(expression.id, name)
 
     def _call(self, expression: b.CallExpr) -> str:
@@ -143,7 +145,11 @@ class Deparser:
     def _scalar_array(self, expression: b.ScalarArrayExpr) -> str:
         word = "ANY" if expression.use_any else "ALL"
         left, array = self.write(expression.left), expression.array
-        if type(array) is b.ArrayExpr and array.elements and all(type(e) is b.Const for e in array.elements):
+        if (
+            isinstance(array, b.ArrayExpr)
+            and array.elements
+            and all(isinstance(e, b.Const) for e in array.elements)
+        ):
             values = [e.value for e in array.elements if isinstance(e, b.Const)]
             write = text_output(array.elements[0].type)
             text = ",".join("NULL" if v is None else write(v) for v in values)

@@ -20,7 +20,14 @@ from sql.executor.scan import OneRowNode, StageNode, TableScanNode
 if TYPE_CHECKING:
     from sql.functions.context import ExecutionContext
 
-_JOIN_TYPES = {"inner": "Inner", "left": "Left", "right": "Right", "full": "Full", "semi": "Semi", "anti": "Anti"}
+_JOIN_TYPES = {
+    "inner": "Inner",
+    "left": "Left",
+    "right": "Right",
+    "full": "Full",
+    "semi": "Semi",
+    "anti": "Anti",
+}
 
 
 _DETAIL_RANK = {"Output": 0, "Group Key": 1, "Index Cond": 2, "Filter": 9}
@@ -102,7 +109,9 @@ def _entry(node: Node, deparser: Deparser, options: ExplainOptions, plan: Any) -
         sub_plans += node.sub_plans
         if isinstance(node, WithNode):
             for definition in node.definitions:
-                definitions.append((f"CTE {definition.name}", _entry(definition.node, deparser, options, plan)))
+                definitions.append(
+                    (f"CTE {definition.name}", _entry(definition.node, deparser, options, plan))
+                )
             node = node.children[0]
         elif type(node) is StageNode and not isinstance(node.children[0], OneRowNode):
             node = node.children[0]
@@ -121,8 +130,10 @@ def _entry(node: Node, deparser: Deparser, options: ExplainOptions, plan: Any) -
     for sub_plan in sub_plans:
         if id(sub_plan) not in seen:
             seen.add(id(sub_plan))
-            label = f"SubPlan {sub_plan.number}" if sub_plan.correlated or sub_plan.kind in {"any", "all"} else (
-                f"InitPlan {sub_plan.number} (returns ${sub_plan.number - 1})"
+            label = (
+                f"SubPlan {sub_plan.number}"
+                if sub_plan.correlated or sub_plan.kind in {"any", "all"}
+                else (f"InitPlan {sub_plan.number} (returns ${sub_plan.number - 1})")
             )
             definitions.append((label, _entry(sub_plan.node, deparser, options, plan)))
     if options.verbose and node.layout and not isinstance(node, ModifyNode):
@@ -154,14 +165,18 @@ def _write(
     arrow = "" if column == 0 else "->  "
     if label:
         lines.append(" " * (column - 6) + label)
-    lines.append(" " * (column - len(arrow)) + arrow + entry.title + _numbers(entry.node, options, measures))
+    lines.append(
+        " " * (column - len(arrow)) + arrow + entry.title + _numbers(entry.node, options, measures)
+    )
     margin = " " * (column + 2)
     for name, text in sorted(entry.details, key=lambda d: _DETAIL_RANK.get(d[0], 5)):
         lines.append(f"{margin}{name}: {text}")
         if name == "Filter" and measures is not None:
             measure = measures.get(id(entry.node))
             if measure is not None and measure.removed:
-                lines.append(f"{margin}Rows Removed by Filter: {measure.removed // max(1, measure.loops)}")
+                lines.append(
+                    f"{margin}Rows Removed by Filter: {measure.removed // max(1, measure.loops)}"
+                )
     for name, child in entry.children:
         _write(child, lines, column + (8 if name else 6), name, options, measures)
 
@@ -186,7 +201,9 @@ def _numbers(node: Node, options: ExplainOptions, measures: Any) -> str:
     return "  " + " ".join(parts) if parts else ""
 
 
-def _json_lines(plan: Any, options: ExplainOptions, context: ExecutionContext, execution_us: int) -> list[str]:
+def _json_lines(
+    plan: Any, options: ExplainOptions, context: ExecutionContext, execution_us: int
+) -> list[str]:
     tree = _entry(plan.root, _deparser(plan, options), options, plan)
     measures = context.cache.get(INSTRUMENTATION)
     result: dict[str, Any] = {"Plan": _json_entry(tree, "", options, measures)}

@@ -59,13 +59,17 @@ class DeferredChecks:
 
     def __init__(self, is_deferred: Callable[[ForeignKey], bool] | None = None) -> None:
         self._is_deferred = is_deferred or (lambda key: key.initially_deferred)
-        self._waiting: dict[tuple[str, int, int], tuple[str, Constraint, TargetSource, set[Key]]] = {}
+        self._waiting: dict[
+            tuple[str, int, int], tuple[str, Constraint, TargetSource, set[Key]]
+        ] = {}
 
     def defers(self, key: ForeignKey) -> bool:
         """Tell whether checks of this constraint wait."""
         return key.deferrable and self._is_deferred(key)
 
-    def add(self, kind: str, constraint: Constraint, source: TargetSource, keys: Iterable[Key]) -> None:
+    def add(
+        self, kind: str, constraint: Constraint, source: TargetSource, keys: Iterable[Key]
+    ) -> None:
         """Queue keys: "child" keys need a parent, "parent" keys must have no child left."""
         entry = self._waiting.setdefault(
             (kind, constraint.child.id, constraint.key.id), (kind, constraint, source, set())
@@ -88,7 +92,9 @@ class DeferredChecks:
 
 
 async def run_deferred(
-    queue: DeferredChecks, context: ExecutionContext, chosen: Callable[[ForeignKey], bool] | None = None
+    queue: DeferredChecks,
+    context: ExecutionContext,
+    chosen: Callable[[ForeignKey], bool] | None = None,
 ) -> None:
     """Run the waiting checks; ForeignKeyViolation (23503)."""
     for kind, constraint, _source, keys in queue.take(chosen):
@@ -118,7 +124,9 @@ class StatementChanges:
             if changed.intersection(constraint.key.columns):
                 columns = constraint.key.columns
                 rows = [
-                    new for old, new in zip(olds, news, strict=True) if _pick(old, columns) != _pick(new, columns)
+                    new
+                    for old, new in zip(olds, news, strict=True)
+                    if _pick(old, columns) != _pick(new, columns)
                 ]
                 self._note_new(number, constraint.key, rows)
         for number, constraint in enumerate(self.work.incoming):
@@ -171,7 +179,9 @@ class ForeignKeyWork:
         for key in table.foreign_keys:
             parent = catalog.snapshot.table(key.referenced_table_id)
             if parent is not None:
-                outgoing.append(Constraint(key, table, parent, catalog.schema_name(table.schema_id)))
+                outgoing.append(
+                    Constraint(key, table, parent, catalog.schema_name(table.schema_id))
+                )
         incoming = []
         for child_id in table.referenced_by:
             child = catalog.snapshot.table(child_id)
@@ -179,7 +189,9 @@ class ForeignKeyWork:
                 continue
             for key in child.foreign_keys:
                 if key.referenced_table_id == table.id:
-                    incoming.append(Constraint(key, child, table, catalog.schema_name(child.schema_id)))
+                    incoming.append(
+                        Constraint(key, child, table, catalog.schema_name(child.schema_id))
+                    )
         if not outgoing and not incoming:
             return None
         return cls(outgoing, incoming, source)
@@ -204,7 +216,9 @@ class ForeignKeyWork:
             deleted = {key for key, new in gone.items() if new is None}
             moved = {key: new for key, new in gone.items() if new is not None}
             if deleted:
-                await self._act_on(constraint, constraint.key.on_delete, dict.fromkeys(deleted), context)
+                await self._act_on(
+                    constraint, constraint.key.on_delete, dict.fromkeys(deleted), context
+                )
             if moved:
                 await self._act_on(constraint, constraint.key.on_update, moved, context)
 
@@ -278,7 +292,11 @@ async def _delete_rows(target: TargetCode, rows: list[Row], context: ExecutionCo
 
 
 async def _update_rows(
-    target: TargetCode, olds: list[Row], news: list[Row], changed: frozenset[int], context: ExecutionContext
+    target: TargetCode,
+    olds: list[Row],
+    news: list[Row],
+    changed: frozenset[int],
+    context: ExecutionContext,
 ) -> None:
     news = await target.verified(news, context)
     await context.store.update(target.access, olds, news)
@@ -290,13 +308,19 @@ async def _update_rows(
 
 
 async def check_parents(
-    constraint: Constraint, keys: Iterable[Key], context: ExecutionContext, *, only_present: bool = False
+    constraint: Constraint,
+    keys: Iterable[Key],
+    context: ExecutionContext,
+    *,
+    only_present: bool = False,
 ) -> None:
     """Find and lock the parents of child keys; ForeignKeyViolation (23503) for a key without one.
 
     ``only_present``: keys that no child row has any more need no parent (deferred checks).
     """
-    wanted = sorted(keys, key=repr)  # For determinism: locks in one order, the same key in the error.
+    wanted = sorted(
+        keys, key=repr
+    )  # For determinism: locks in one order, the same key in the error.
     if only_present and wanted:
         rows = await referencing_rows(constraint, wanted, context)
         present = {_pick(row, constraint.key.columns) for row in rows}
@@ -333,7 +357,11 @@ async def check_parents(
 
 
 async def check_children(
-    constraint: Constraint, keys: Iterable[Key], context: ExecutionContext, *, restrict: bool = False
+    constraint: Constraint,
+    keys: Iterable[Key],
+    context: ExecutionContext,
+    *,
+    restrict: bool = False,
 ) -> None:
     """Raise ForeignKeyViolation (23503) if a child row still has one of the keys that left the parent.
 
@@ -358,7 +386,9 @@ async def check_children(
         )
 
 
-def _violation(constraint: Constraint, table: Table, message: str, detail: str) -> ForeignKeyViolation:
+def _violation(
+    constraint: Constraint, table: Table, message: str, detail: str
+) -> ForeignKeyViolation:
     return ForeignKeyViolation(
         message,
         detail=detail,
@@ -423,7 +453,8 @@ async def referencing_rows(
         return rows
     index_id, order = found
     prefixes = [
-        tuple([_converted(child, columns[at], key[at]) for at in order]) for key in sorted(wanted, key=repr)
+        tuple([_converted(child, columns[at], key[at]) for at in order])
+        for key in sorted(wanted, key=repr)
     ]
     if index_id == PRIMARY_INDEX_ID:
         for prefix in prefixes:
@@ -439,7 +470,11 @@ async def referencing_rows(
 def _child_index(child: Table, columns: tuple[int, ...]) -> tuple[int, list[int]] | None:
     candidates = [(PRIMARY_INDEX_ID, child.clustering_key)]
     for index in child.indexes:
-        if index.state == "public" and index.predicate is None and not any(k.expression for k in index.keys):
+        if (
+            index.state == "public"
+            and index.predicate is None
+            and not any(k.expression for k in index.keys)
+        ):
             candidates.append((index.index_id, tuple(k.position for k in index.keys)))
     for index_id, positions in candidates:
         head = positions[: len(columns)]

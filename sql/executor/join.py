@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from sql.functions.context import ExecutionContext
     from sql.types.base import Row
 
-_KIND_WORDS = {"inner": "", "left": "Left ", "right": "Right ", "full": "Full ", "semi": "Semi ", "anti": "Anti "}
+_KIND_WORDS = {
+    "inner": "",
+    "left": "Left ",
+    "right": "Right ",
+    "full": "Full ",
+    "semi": "Semi ",
+    "anti": "Anti ",
+}
 
 
 class LoopCode:

@@ -152,7 +152,11 @@ class InsertNode(ModifyNode):
         return done
 
     async def _insert_one(
-        self, row: Row, conflict: ConflictCode, context: ExecutionContext, changes: StatementChanges | None
+        self,
+        row: Row,
+        conflict: ConflictCode,
+        context: ExecutionContext,
+        changes: StatementChanges | None,
     ) -> Row | None:
         target = self.target
         store = context.store
@@ -210,7 +214,7 @@ class ChangeNode(ModifyNode):
             async for batch in rows:
                 yield batch
         finally:
-            from sql.executor.node import close_generator  # noqa: PLC0415 - the one use
+            from sql.executor.node import close_generator
 
             close_generator(rows)
 
@@ -292,5 +296,3 @@ class DeleteNode(ChangeNode):
             if changes is not None:
                 changes.deleted(olds)
         return joined
-
-

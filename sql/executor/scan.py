@@ -13,7 +13,8 @@ from sql.executor.node import BATCH_ROWS, INSTRUMENTATION, Batches, Measure, Nod
 
 if TYPE_CHECKING:
     from sql.catalog.catalog import VirtualTable
-    from sql.catalog.descriptor import Sequence as SequenceDescriptor, Table
+    from sql.catalog.descriptor import Sequence as SequenceDescriptor
+    from sql.catalog.descriptor import Table
     from sql.executor.store import Cursor, KeySpan, TableAccess
     from sql.functions.context import ExecutionContext
     from sql.types.base import Row
@@ -88,7 +89,7 @@ class ValuesNode(StagedNode):
 
     def title(self) -> str:
         """Return EXPLAIN's name."""
-        return f'Values Scan on {self.alias or chr(34) + "*VALUES*" + chr(34)}'
+        return f"Values Scan on {self.alias or chr(34) + '*VALUES*' + chr(34)}"
 
     async def run(self, context: ExecutionContext) -> Batches:
         """Yield the rows."""
@@ -128,7 +129,11 @@ class TableScanNode(StagedNode):
     def title(self) -> str:
         """Return EXPLAIN's name."""
         back = " Backward" if self.reverse else ""
-        on = self.table.name if self.alias in {"", self.table.name} else f"{self.table.name} {self.alias}"
+        on = (
+            self.table.name
+            if self.alias in {"", self.table.name}
+            else f"{self.table.name} {self.alias}"
+        )
         if self.spans is None and not self.reverse and not self.uses_order:
             return f"Seq Scan on {on}"
         return f"Index Scan{back} using {self.index_name()} on {on}"
@@ -155,7 +160,9 @@ class TableScanNode(StagedNode):
         limit = None if self.limit_hint is None else await self.limit_hint(context)
         cursor = self.cursor(context, spans, limit)
         stage = self.stage
-        plain = stage is not None and not self.stage_is_async and INSTRUMENTATION not in context.cache
+        plain = (
+            stage is not None and not self.stage_is_async and INSTRUMENTATION not in context.cache
+        )
         while batch := await cursor.next_batch():
             if plain:
                 assert stage is not None
@@ -180,7 +187,11 @@ class IndexScanNode(TableScanNode):
     def title(self) -> str:
         """Return EXPLAIN's name."""
         back = " Backward" if self.reverse else ""
-        on = self.table.name if self.alias in {"", self.table.name} else f"{self.table.name} {self.alias}"
+        on = (
+            self.table.name
+            if self.alias in {"", self.table.name}
+            else f"{self.table.name} {self.alias}"
+        )
         return f"Index Scan{back} using {self.index_name()} on {on}"
 
     def index_name(self) -> str:
@@ -244,7 +255,13 @@ class FunctionCall:
     __slots__ = ("call", "is_async", "returns_set", "spread", "width")
 
     def __init__(
-        self, call: Callable[..., Any], *, is_async: bool, returns_set: bool, spread: bool, width: int
+        self,
+        call: Callable[..., Any],
+        *,
+        is_async: bool,
+        returns_set: bool,
+        spread: bool,
+        width: int,
     ) -> None:
         self.call = call
         self.is_async = is_async

@@ -175,7 +175,9 @@ class LockRowsNode(Node):
 
     name = "LockRows"
 
-    def __init__(self, child: Node, targets: Sequence[LockTarget], recheck: LoopCode | None) -> None:
+    def __init__(
+        self, child: Node, targets: Sequence[LockTarget], recheck: LoopCode | None
+    ) -> None:
         super().__init__(child.layout, (child,))
         self._targets = tuple(targets)
         self._recheck = recheck
@@ -219,7 +221,11 @@ class LockRowsNode(Node):
         return out
 
     async def _lock_target(
-        self, target: LockTarget, current: list[Row | None], changed: list[bool], context: ExecutionContext
+        self,
+        target: LockTarget,
+        current: list[Row | None],
+        changed: list[bool],
+        context: ExecutionContext,
     ) -> None:
         key = target.table.clustering_key
         wanted: list[tuple[int, Row]] = []

@@ -26,7 +26,11 @@ def describe_row(table: Table, row: Row, context: ExecutionContext | None) -> st
         if value is None:
             parts.append("null")
             continue
-        write = text_output(column.type) if context is None else text_output(column.type, context.format)
+        write = (
+            text_output(column.type)
+            if context is None
+            else text_output(column.type, context.format)
+        )
         text = write(value)
         raw = text.encode()
         if len(raw) > FIELD_BYTES_MAX:
@@ -35,7 +39,9 @@ def describe_row(table: Table, row: Row, context: ExecutionContext | None) -> st
     return f"({', '.join(parts)})"
 
 
-def describe_key(table: Table, positions: tuple[int, ...], key: Row, context: ExecutionContext) -> str:
+def describe_key(
+    table: Table, positions: tuple[int, ...], key: Row, context: ExecutionContext
+) -> str:
     """Return ``(a, b)=(1, 2)``."""
     columns = [table.columns[p] for p in positions]
     values = [

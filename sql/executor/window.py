@@ -137,9 +137,11 @@ async def _frame_offsets(frame: FrameSpec, context: ExecutionContext) -> tuple[A
         value = await _value(code, context)
         if value is None:
             raise NullValueNotAllowed(f"frame {word} offset must not be null")
-        negative = value[0] * 2592000000000 + value[1] * 86400000000 + value[2] < 0 if isinstance(
-            value, tuple
-        ) else value < 0
+        negative = (
+            value[0] * 2592000000000 + value[1] * 86400000000 + value[2] < 0
+            if isinstance(value, tuple)
+            else value < 0
+        )
         if negative:
             if frame.unit == "range":
                 raise InvalidPrecedingOrFollowingSize(
@@ -287,7 +289,9 @@ class Partition:
                 out.append(out[-1])
                 continue
             if not plain or start != covered[0] or end < covered[1] or covered[1] < 0:
-                state = aggregate.create(call.types) if aggregate.needs_types else aggregate.create()
+                state = (
+                    aggregate.create(call.types) if aggregate.needs_types else aggregate.create()
+                )
                 parts = self.frame_rows(number)
             else:
                 parts = [range(covered[1], end)]

@@ -50,6 +50,8 @@ _NATIVE: Final = frozenset(
         "timestamptz",
         "uuid",
         "xid8",
+        "pg_lsn",
+        "tid",
     )
 )
 _NAN_AWARE: Final = frozenset(("float4", "float8", "numeric"))

@@ -1,8 +1,8 @@
 """PostgreSQL's regular expressions (POSIX advanced, extended and basic quoting) as Python patterns.
 
 ``compile_regex`` is cached. Capture groups keep their numbers. Differs from PostgreSQL: where
-alternatives match
-different lengths the first one wins, not the longest, and a lookbehind must have a fixed width.
+alternatives match different lengths the first one wins, not the longest; a non-greedy quantifier
+makes only itself prefer the shortest match; a lookbehind must have a fixed width (0A000).
 
 Source: PostgreSQL docs, "POSIX Regular Expressions", "Regular Expression Metasyntax".
 """

@@ -2,8 +2,9 @@
 
 One line each: oid name flags defaults direct result arguments names columns, where flags are
 kind (f, a, o, h, w), volatility (i, s, v), strict (s), set (r), variadic (v).
-"""  # noqa: E501
+"""
 
+# ruff: noqa: E501
 from typing import Final
 
 SIGNATURES: Final = """\
@@ -1857,4 +1858,4 @@ SIGNATURES: Final = """\
 3051 xml_is_well_formed fss-- 0 0 bool text - -
 3053 xml_is_well_formed_content fis-- 0 0 bool text - -
 3052 xml_is_well_formed_document fis-- 0 0 bool text - -
-"""  # noqa: E501
+"""

@@ -124,14 +124,14 @@ def _sargable(condition: Any, own: set[int]) -> list[Sargable] | None:
     kind = type(condition)
     if kind is b.CallExpr and condition.operator is not None and len(condition.args) == 2:
         return _sargable_call(condition, own)
-    if kind is b.NullTestExpr and type(condition.operand) is b.ColumnVar and not condition.row:
+    if kind is b.NullTestExpr and isinstance(condition.operand, b.ColumnVar) and not condition.row:
         if condition.operand.id in own:
             word = "not null" if condition.negated else "null"
             return [Sargable(condition.operand.id, word, (), condition)]
     if kind is b.ScalarArrayExpr and condition.use_any and condition.operator.comparison == "=":
         left = condition.left
         operator = condition.operator
-        if type(left) is b.ColumnVar and left.id in own and _is_value(condition.array, own):
+        if isinstance(left, b.ColumnVar) and left.id in own and _is_value(condition.array, own):
             if operator.left is not None and compatible(operator.left, operator.right):
                 return [Sargable(left.id, "in", (condition.array,), condition)]
     if kind is b.ColumnVar and condition.id in own and condition.type.name == "bool":
@@ -143,20 +143,28 @@ def _sargable_call(condition: b.CallExpr, own: set[int]) -> list[Sargable] | Non
     operator = condition.operator
     assert operator is not None
     left, right = condition.args
-    if operator.name == "~~" and type(left) is b.ColumnVar and left.id in own:
+    if operator.name == "~~" and isinstance(left, b.ColumnVar) and left.id in own:
         return _like_prefix(condition, left, right)
     comparison = operator.comparison
-    if comparison not in _FLIPPED or operator.left is None or not compatible(operator.left, operator.right):
+    if (
+        comparison not in _FLIPPED
+        or operator.left is None
+        or not compatible(operator.left, operator.right)
+    ):
         return None
-    if type(left) is b.ColumnVar and left.id in own and _is_value(right, own):
+    if isinstance(left, b.ColumnVar) and left.id in own and _is_value(right, own):
         return [Sargable(left.id, comparison, (right,), condition)]
-    if type(right) is b.ColumnVar and right.id in own and _is_value(left, own):
+    if isinstance(right, b.ColumnVar) and right.id in own and _is_value(left, own):
         return [Sargable(right.id, _FLIPPED[comparison], (left,), condition)]
     return None
 
 
 def _like_prefix(condition: b.CallExpr, left: b.ColumnVar, right: Any) -> list[Sargable] | None:
-    if type(right) is not b.Const or not isinstance(right.value, str) or left.type.name not in {"text", "varchar"}:
+    if (
+        not isinstance(right, b.Const)
+        or not isinstance(right.value, str)
+        or left.type.name not in {"text", "varchar"}
+    ):
         return None
     prefix = []
     for ch in right.value:
@@ -182,18 +190,24 @@ def index_keys(scan: b.TableScan, index: Index | None) -> list[KeyColumn]:
     table = scan.table
     if index is None:
         return [
-            KeyColumn(scan.columns[p].id, table.columns[p].type, False, False, True)  # noqa: FBT003
+            KeyColumn(scan.columns[p].id, table.columns[p].type, False, False, True)
             for p in table.clustering_key
         ]
     keys = []
     for key in index.keys:
         if key.position < 0:
-            keys.append(KeyColumn(-1, scan.columns[0].type, key.descending, key.nulls_first, not_null=False))
+            keys.append(
+                KeyColumn(-1, scan.columns[0].type, key.descending, key.nulls_first, not_null=False)
+            )
         else:
             column = table.columns[key.position]
             keys.append(
                 KeyColumn(
-                    scan.columns[key.position].id, column.type, key.descending, key.nulls_first, column.not_null
+                    scan.columns[key.position].id,
+                    column.type,
+                    key.descending,
+                    key.nulls_first,
+                    column.not_null,
                 )
             )
     return keys
@@ -221,7 +235,11 @@ def match_index(scan: b.TableScan, index: Index | None, found: list[Sargable]) -
 
 def usable_indexes(table: Table) -> list[Index]:
     """Return the indexes that queries may read; partial ones need proof of their predicate, which is not attempted."""
-    return [i for i in table.indexes if i.state == "public" and i.predicate is None and i.method == "btree"]
+    return [
+        i
+        for i in table.indexes
+        if i.state == "public" and i.predicate is None and i.method == "btree"
+    ]
 
 
 def span_maker(path: AccessPath) -> tuple[list[Any], Callable[[tuple[Any, ...]], list[KeySpan]]]:
@@ -247,8 +265,14 @@ def span_maker(path: AccessPath) -> tuple[list[Any], Callable[[tuple[Any, ...]],
             if range_key is None:
                 spans.append(KeySpan(prefix, prefix))
             else:
-                span = _range_span(prefix, range_key, [(kind, values[at] if kind != "not null" else None)
-                                                       for kind, at in range_parts])
+                span = _range_span(
+                    prefix,
+                    range_key,
+                    [
+                        (kind, values[at] if kind != "not null" else None)
+                        for kind, at in range_parts
+                    ],
+                )
                 if span is not None:
                     spans.append(span)
         return spans

@@ -40,10 +40,46 @@ OR_CHAIN_MAX: Final = 8
 _SAFE_BUILTINS: Final = {
     name: getattr(builtins, name)
     for name in (
-        "abs", "all", "any", "bool", "bytes", "chr", "dict", "divmod", "enumerate", "float", "hash", "id", "int",
-        "isinstance", "iter", "len", "list", "max", "min", "next", "ord", "pow", "range", "repr",
-        "reversed", "round", "set", "sorted", "str", "sum", "tuple", "type", "zip", "frozenset",
-        "ValueError", "OverflowError", "TypeError", "KeyError", "ZeroDivisionError", "ArithmeticError",
+        "abs",
+        "all",
+        "any",
+        "bool",
+        "bytes",
+        "chr",
+        "dict",
+        "divmod",
+        "enumerate",
+        "float",
+        "hash",
+        "id",
+        "int",
+        "isinstance",
+        "iter",
+        "len",
+        "list",
+        "max",
+        "min",
+        "next",
+        "ord",
+        "pow",
+        "range",
+        "repr",
+        "reversed",
+        "round",
+        "set",
+        "sorted",
+        "str",
+        "sum",
+        "tuple",
+        "type",
+        "zip",
+        "frozenset",
+        "ValueError",
+        "OverflowError",
+        "TypeError",
+        "KeyError",
+        "ZeroDivisionError",
+        "ArithmeticError",
     )
 }
 SubPlanner = Callable[[b.SubqueryExpr], "SubPlan"]
@@ -179,11 +215,11 @@ class Writer:
 
     def guard(self, condition: Any, otherwise: str) -> None:
         """Write ``otherwise`` (continue, return False...) for when the condition is not true."""
-        if type(condition) is b.BoolExpr and condition.kind == "and":
+        if isinstance(condition, b.BoolExpr) and condition.kind == "and":
             for operand in condition.operands:
                 self.guard(operand, otherwise)
             return
-        if type(condition) is b.CallExpr and _is_plain(condition.function) and condition.args:
+        if isinstance(condition, b.CallExpr) and _is_plain(condition.function) and condition.args:
             args = [self.emit(arg) for arg in condition.args]
             call = self._call_code(condition.function, args, condition)
             nulls = _null_tests(args) if condition.function.strict else []
@@ -193,7 +229,9 @@ class Writer:
         if value != TRUE:
             self.line(f"if not {value.code}: {otherwise}")
 
-    def call(self, function: Function, args: Sequence[Value], expression: Any, types: tuple[SqlType, ...]) -> Value:
+    def call(
+        self, function: Function, args: Sequence[Value], expression: Any, types: tuple[SqlType, ...]
+    ) -> Value:
         """Write a function call with PostgreSQL's strictness."""
         nulls = _null_tests(args) if function.strict else []
         if "None" in [a.code for a in args] and function.strict:
@@ -204,13 +242,19 @@ class Writer:
         return self.assign(code, nullable=not _never_null(function))
 
     def _call_code(
-        self, function: Function, args: Sequence[Value], expression: Any, types: tuple[SqlType, ...] = ()
+        self,
+        function: Function,
+        args: Sequence[Value],
+        expression: Any,
+        types: tuple[SqlType, ...] = (),
     ) -> str:
         if function.inline:
             template = function.inline
             for name in _template_globals(template):
                 self.namespace[name] = INLINE_GLOBALS[name]
-            filled = template.format(*(a.code for a in args), t=self.temp() if "{t}" in template else "")
+            filled = template.format(
+                *(a.code for a in args), t=self.temp() if "{t}" in template else ""
+            )
             return f"({filled})"
         codes = [a.code for a in args]
         if function.needs_context:
@@ -231,7 +275,11 @@ def _is_plain(function: Function) -> bool:
 
 def _never_null(function: Function) -> bool:
     """A comparison or arithmetic template of non-NULL values never answers NULL."""
-    return bool(function.inline) and "None" not in function.inline and (function.return_type.name in _TOTAL_TYPES)
+    return (
+        bool(function.inline)
+        and "None" not in function.inline
+        and (function.return_type.name in _TOTAL_TYPES)
+    )
 
 
 _TOTAL_TYPES: Final = {"bool", "int2", "int4", "int8", "float8", "text"}
@@ -322,10 +370,7 @@ def _cast_by_text(writer: Writer, expression: b.CastExpr, value: Value) -> Value
     read = writer.constant(text_input)
     source = writer.constant(expression.operand.type)
     target = writer.constant(expression.type)
-    code = (
-        f"{read}({target}, context.format)"
-        f"({write}({source}, context.format)({value.code}), -1)"
-    )
+    code = f"{read}({target}, context.format)({write}({source}, context.format)({value.code}), -1)"
     return writer.assign(_unless_null(value, code), nullable=value.nullable)
 
 
@@ -334,7 +379,7 @@ def _unless_null(value: Value, code: str) -> str:
 
 
 def _cast_element(writer: Writer, _expression: b.CastElement) -> Value:
-    return Value("row") if not writer._cast_elements else writer._cast_elements[-1]  # noqa: SLF001
+    return Value("row") if not writer._cast_elements else writer._cast_elements[-1]
 
 
 def _bool(writer: Writer, expression: b.BoolExpr) -> Value:
@@ -356,7 +401,9 @@ def _bool(writer: Writer, expression: b.BoolExpr) -> Value:
             if not nullable:
                 writer.line(f"{result} = {value.code}")
             elif is_and:
-                writer.line(f"{result} = {value.code} if {result} or {value.code} is False else None")
+                writer.line(
+                    f"{result} = {value.code} if {result} or {value.code} is False else None"
+                )
             else:
                 writer.line(
                     f"{result} = {value.code} if {result} is False or {value.code} else None"
@@ -388,7 +435,7 @@ def _boolean_test(writer: Writer, expression: b.BooleanTestExpr) -> Value:
 def _distinct(writer: Writer, expression: b.DistinctExpr) -> Value:
     left, right = writer.emit(expression.left), writer.emit(expression.right)
     function = expression.equals.function
-    call = writer._call_code(  # noqa: SLF001
+    call = writer._call_code(
         function, [left, right], expression, (expression.left.type, expression.right.type)
     )
     tests = " or ".join(_null_tests([left, right]))
@@ -402,7 +449,7 @@ def _distinct(writer: Writer, expression: b.DistinctExpr) -> Value:
 
 def _case(writer: Writer, expression: b.CaseExpr) -> Value:
     if expression.operand is not None:
-        writer._case_operands.append(writer.emit(expression.operand))  # noqa: SLF001
+        writer._case_operands.append(writer.emit(expression.operand))
     result, done = writer.temp(), writer.temp()
     writer.line(f"{done} = False")
     nullable = expression.default is None
@@ -419,12 +466,12 @@ def _case(writer: Writer, expression: b.CaseExpr) -> Value:
         nullable = nullable or value.nullable
         writer.line(f"{result} = {value.code}")
     if expression.operand is not None:
-        writer._case_operands.pop()  # noqa: SLF001
+        writer._case_operands.pop()
     return Value(result, nullable)
 
 
 def _case_operand(writer: Writer, _expression: b.CaseOperand) -> Value:
-    return writer._case_operands[-1]  # noqa: SLF001
+    return writer._case_operands[-1]
 
 
 def _coalesce(writer: Writer, expression: b.CoalesceExpr) -> Value:
@@ -499,7 +546,11 @@ def _scalar_array(writer: Writer, expression: b.ScalarArrayExpr) -> Value:
         return _emit_in_set(writer, expression, *hashed)
     array = expression.array
     function = operator.function
-    if type(array) is b.ArrayExpr and not array.nested and 0 < len(array.elements) <= OR_CHAIN_MAX:
+    if (
+        isinstance(array, b.ArrayExpr)
+        and not array.nested
+        and 0 < len(array.elements) <= OR_CHAIN_MAX
+    ):
         left = writer.emit(expression.left)
         local = LocalExpr(left.code, expression.left.type, left.nullable)
         calls = tuple(
@@ -531,9 +582,13 @@ def _plain_callable(writer: Writer, expression: b.ScalarArrayExpr) -> str:
 
 def constant_elements(array: Any) -> list[Any] | None:
     """Return the elements of a constant array expression, or None."""
-    if type(array) is b.Const and isinstance(array.value, ArrayValue):
+    if isinstance(array, b.Const) and isinstance(array.value, ArrayValue):
         return list(array.value.elements)
-    if type(array) is b.ArrayExpr and not array.nested and all(type(e) is b.Const for e in array.elements):
+    if (
+        isinstance(array, b.ArrayExpr)
+        and not array.nested
+        and all(isinstance(e, b.Const) for e in array.elements)
+    ):
         return [e.value for e in array.elements]  # type: ignore[union-attr]
     return None
 
@@ -542,7 +597,11 @@ def _constant_set(expression: b.ScalarArrayExpr) -> tuple[frozenset[Any], bool] 
     """Hash a constant IN list: (keys, has NULL)."""
     operator = expression.operator
     wanted = "=" if expression.use_any else "<>"
-    if operator.comparison != wanted or operator.left is None or operator.left is not operator.right:
+    if (
+        operator.comparison != wanted
+        or operator.left is None
+        or operator.left is not operator.right
+    ):
         return None
     elements = constant_elements(expression.array)
     if elements is None or len(elements) < 2 or not is_hashable(operator.left):
@@ -553,7 +612,10 @@ def _constant_set(expression: b.ScalarArrayExpr) -> tuple[frozenset[Any], bool] 
 
 
 def _emit_in_set(
-    writer: Writer, expression: b.ScalarArrayExpr, keys: frozenset[Any], has_null: bool  # noqa: FBT001
+    writer: Writer,
+    expression: b.ScalarArrayExpr,
+    keys: frozenset[Any],
+    has_null: bool,
 ) -> Value:
     left = writer.emit(expression.left)
     to_key = hash_key(expression.operator.right)
@@ -588,26 +650,17 @@ def _row_compare(writer: Writer, expression: b.RowCompareExpr) -> Value:
     for at, (left, right) in enumerate(zip(lefts, rights, strict=True)):
         a = LocalExpr(left.code, expression.left[at].type, left.nullable)
         z = LocalExpr(right.code, expression.right[at].type, right.nullable)
-        first, second = (a, z) if expression.comparison in {"<", "<="} else (z, a)
         with writer.block(f"if not {done}:"):
             equal = writer.emit(b.CallExpr(expression.equals[at].function, (a, z), bool_type))  # type: ignore[arg-type]
             with writer.block(f"if {equal.code}:"):
                 if at == last:
                     writer.line(f"{result} = {not strict}")
             with writer.block("else:"):
-                less = expression.less[at]
-                if first is z and less.left is not less.right:
-                    less_value = writer.emit(
-                        b.CallExpr(less.function, (a, z), bool_type)  # type: ignore[arg-type]
-                    )
-                    writer.line(
-                        f"{result} = None if {less_value.code} is None else not {less_value.code}"
-                    )
-                else:
-                    less_value = writer.emit(
-                        b.CallExpr(less.function, (first, second), bool_type)  # type: ignore[arg-type]
-                    )
-                    writer.line(f"{result} = {less_value.code}")
+                decide = expression.less[at]
+                same = decide.comparison[:1] == expression.comparison[:1]
+                sides = (a, z) if same else (z, a)
+                decided = writer.emit(b.CallExpr(decide.function, sides, bool_type))  # type: ignore[arg-type]
+                writer.line(f"{result} = {decided.code}")
                 writer.line(f"{done} = True")
     return Value(result)
 
@@ -703,10 +756,10 @@ def seal(writer: Writer, header: str) -> Compiled:
         prelude.append(from_cache)
     word = "async def" if writer.is_async else "def"
     source = "\n".join([f"{word} {header}:", *prelude, *writer.lines, ""])
-    from sql.planner.subplan import MISSING  # noqa: PLC0415 - sub-plans need compiled functions, which come from here
+    from sql.planner.subplan import MISSING
 
     namespace = {**writer.namespace, "__builtins__": _SAFE_BUILTINS, "missing": MISSING}
-    exec(compile(source, "<plan>", "exec"), namespace)  # noqa: S102 - see the module's first paragraph
+    exec(compile(source, "<plan>", "exec"), namespace)
     name = header.partition("(")[0]
     return Compiled(namespace[name], writer.is_async, source, tuple(writer.sub_plans))
 
@@ -786,7 +839,7 @@ def _itemgetter_source(
         return None
     codes = []
     for expression in expressions:
-        if type(expression) is not b.ColumnVar or expression.id not in writer.columns:
+        if not isinstance(expression, b.ColumnVar) or expression.id not in writer.columns:
             return None
         codes.append(writer.columns[expression.id])
     display = f"({', '.join(codes)},)" if codes else "()"

@@ -54,7 +54,7 @@ class ColumnOrigins:
 
     def distinct(self, expression: Any) -> float:
         """Estimate the number of different values of an expression."""
-        if type(expression) is not b.ColumnVar:
+        if not isinstance(expression, b.ColumnVar):
             return 200.0
         origin = self._origins.get(expression.id)
         statistics, rows = self.statistics(expression.id)
@@ -106,7 +106,7 @@ def selectivity(condition: Any, origins: ColumnOrigins) -> float:
 
 def _null_share(condition: b.NullTestExpr, origins: ColumnOrigins) -> float:
     share = 0.005
-    if type(condition.operand) is b.ColumnVar:
+    if isinstance(condition.operand, b.ColumnVar):
         statistics, _ = origins.statistics(condition.operand.id)
         if statistics is not None:
             share = statistics.null_fraction
@@ -116,7 +116,7 @@ def _null_share(condition: b.NullTestExpr, origins: ColumnOrigins) -> float:
 def _in_list(condition: b.ScalarArrayExpr, origins: ColumnOrigins) -> float:
     elements = constant_elements(condition.array)
     count = len(elements) if elements is not None else 10
-    if type(condition.array) is b.ArrayExpr:
+    if isinstance(condition.array, b.ArrayExpr):
         count = len(condition.array.elements)
     each = 1.0 / origins.distinct(condition.left)
     share = min(1.0, each * count)
@@ -127,10 +127,10 @@ def _comparison(condition: b.CallExpr, origins: ColumnOrigins) -> float:
     assert condition.operator is not None
     comparison = condition.operator.comparison
     left, right = condition.args
-    if type(left) is not b.ColumnVar:
+    if not isinstance(left, b.ColumnVar):
         left, right = right, left
         comparison = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}.get(comparison, comparison)
-    if type(left) is not b.ColumnVar:
+    if not isinstance(left, b.ColumnVar):
         return EQUAL_DEFAULT if comparison == "=" else RANGE_DEFAULT
     if comparison in {"=", "<>"}:
         share = _equal_share(left, right, origins)
@@ -142,9 +142,9 @@ def _comparison(condition: b.CallExpr, origins: ColumnOrigins) -> float:
 
 def _equal_share(left: b.ColumnVar, right: Any, origins: ColumnOrigins) -> float:
     statistics, _ = origins.statistics(left.id)
-    if type(right) is b.ColumnVar:
+    if isinstance(right, b.ColumnVar):
         return 1.0 / max(origins.distinct(left), origins.distinct(right))
-    if statistics is not None and type(right) is b.Const and right.value is not None:
+    if statistics is not None and isinstance(right, b.Const) and right.value is not None:
         text = text_output(left.type)(right.value)
         known = dict(statistics.most_common)
         if text in known:
@@ -156,7 +156,12 @@ def _equal_share(left: b.ColumnVar, right: Any, origins: ColumnOrigins) -> float
 
 def _range_share(left: b.ColumnVar, comparison: str, right: Any, origins: ColumnOrigins) -> float:
     statistics, _ = origins.statistics(left.id)
-    if statistics is None or len(statistics.histogram) < 2 or type(right) is not b.Const or right.value is None:
+    if (
+        statistics is None
+        or len(statistics.histogram) < 2
+        or not isinstance(right, b.Const)
+        or right.value is None
+    ):
         return RANGE_DEFAULT
     read, to_key = text_input(left.type), sort_key(left.type)
     bounds = [read(text, -1) for text in statistics.histogram]

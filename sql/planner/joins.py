@@ -10,7 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sql.binder import bound as b
-from sql.executor.join import DependentJoinNode, HashJoinNode, IndexJoinNode, JoinNode, NestedLoopNode
+from sql.executor.join import (
+    DependentJoinNode,
+    HashJoinNode,
+    IndexJoinNode,
+    JoinNode,
+    NestedLoopNode,
+)
 from sql.executor.node import Node
 from sql.executor.scan import TableScanNode
 from sql.planner import estimate as est
@@ -71,7 +77,9 @@ def _inner(
 ) -> Node:
     relations: list[Relation] = []
     pool = list(conditions)
-    _flatten(b.JoinPlan("inner", plan.left, plan.right, plan.condition, plan.lateral), relations, pool)
+    _flatten(
+        b.JoinPlan("inner", plan.left, plan.right, plan.condition, plan.lateral), relations, pool
+    )
     everything = {c for relation in relations for c in relation.columns}
     for relation in relations:
         relation.depends_on &= everything
@@ -87,7 +95,10 @@ def _inner(
         want = Want(want.order, want.first_rows)
     for relation in relations:
         relation.node = planner.plan(
-            relation.logical, relation.conditions, _visible(relation, needed, joins, relations), NOTHING
+            relation.logical,
+            relation.conditions,
+            _visible(relation, needed, joins, relations),
+            NOTHING,
         )
     return _order(planner, relations, joins, needed, everything)
 
@@ -102,13 +113,13 @@ def _visible(
 
 
 def _flatten(plan: Any, relations: list[Relation], pool: list[Any]) -> None:
-    if type(plan) is b.JoinPlan and (
+    if isinstance(plan, b.JoinPlan) and (
         plan.kind == "inner" or _simplified(plan, pool) == "inner"
     ):
         pool += conjuncts(plan.condition)
         _flatten(plan.left, relations, pool)
         _flatten(plan.right, relations, pool)
-    elif type(plan) is b.FilterPlan and not is_volatile(plan.condition):
+    elif isinstance(plan, b.FilterPlan) and not is_volatile(plan.condition):
         pool += conjuncts(plan.condition)
         _flatten(plan.input, relations, pool)
     else:
@@ -116,11 +127,17 @@ def _flatten(plan: Any, relations: list[Relation], pool: list[Any]) -> None:
 
 
 def _order(
-    planner: Planner, relations: list[Relation], joins: list[Any], needed: set[int], everything: set[int]
+    planner: Planner,
+    relations: list[Relation],
+    joins: list[Any],
+    needed: set[int],
+    everything: set[int],
 ) -> Node:
     remaining = list(relations)
     start = min(
-        (r for r in remaining if not r.depends_on), key=lambda r: _node(r).rows, default=remaining[0]
+        (r for r in remaining if not r.depends_on),
+        key=lambda r: _node(r).rows,
+        default=remaining[0],
     )
     start = _cheapest_start(planner, remaining, joins) or start
     remaining.remove(start)
@@ -148,8 +165,15 @@ def _order(
         for other in remaining:
             wanted |= other.depends_on
         current = join_nodes(
-            planner, "inner", current, _node(relation), usable, wanted,
-            logical=relation.logical, right_conditions=relation.conditions, depends_on=relation.depends_on,
+            planner,
+            "inner",
+            current,
+            _node(relation),
+            usable,
+            wanted,
+            logical=relation.logical,
+            right_conditions=relation.conditions,
+            depends_on=relation.depends_on,
         )
         joined |= relation.columns
     return planner.finish(current, pending)
@@ -160,7 +184,9 @@ def _node(relation: Relation) -> Node:
     return relation.node
 
 
-def _cheapest_start(planner: Planner, relations: list[Relation], joins: list[Any]) -> Relation | None:
+def _cheapest_start(
+    planner: Planner, relations: list[Relation], joins: list[Any]
+) -> Relation | None:
     """Try every connected pair first: the pair with the fewest rows contains the start."""
     best: tuple[float, float, Relation] | None = None
     everything = {c for r in relations for c in r.columns}
@@ -188,7 +214,12 @@ def _usable(conditions: list[Any], columns: set[int], everything: set[int]) -> l
 
 
 def _outer(
-    planner: Planner, plan: b.JoinPlan, kind: Any, conditions: list[Any], needed: set[int], want: Want
+    planner: Planner,
+    plan: b.JoinPlan,
+    kind: Any,
+    conditions: list[Any],
+    needed: set[int],
+    want: Want,
 ) -> Node:
     left_plan, right_plan = plan.left, plan.right
     if kind == "right":
@@ -217,8 +248,15 @@ def _outer(
     left_node = planner.plan(left_plan, left_conditions, visible & left, left_want)
     right_node = planner.plan(right_plan, right_conditions, visible & right, NOTHING)
     node = join_nodes(
-        planner, kind, left_node, right_node, on, needed | used_columns(tuple(above)),
-        logical=right_plan, right_conditions=right_conditions, depends_on=depends_on,
+        planner,
+        kind,
+        left_node,
+        right_node,
+        on,
+        needed | used_columns(tuple(above)),
+        logical=right_plan,
+        right_conditions=right_conditions,
+        depends_on=depends_on,
     )
     return planner.finish(node, above)
 
@@ -276,13 +314,21 @@ def _strict_columns(expression: Any) -> set[int]:
 def equality_sides(condition: Any, left: set[int], right: set[int]) -> JoinKey | None:
     """Return the hash key of an equality between both sides, or None."""
     null_safe = False
-    if type(condition) is b.DistinctExpr and condition.negated:
+    if isinstance(condition, b.DistinctExpr) and condition.negated:
         null_safe, operator, sides = True, condition.equals, (condition.left, condition.right)
-    elif type(condition) is b.CallExpr and condition.operator is not None and len(condition.args) == 2:
+    elif (
+        isinstance(condition, b.CallExpr)
+        and condition.operator is not None
+        and len(condition.args) == 2
+    ):
         operator, sides = condition.operator, condition.args
     else:
         return None
-    if operator.comparison != "=" or operator.left is None or not compatible(operator.left, operator.right):
+    if (
+        operator.comparison != "="
+        or operator.left is None
+        or not compatible(operator.left, operator.right)
+    ):
         return None
     if not is_hashable(operator.left) or is_volatile(sides):
         return None
@@ -328,14 +374,17 @@ def join_nodes(
     if depends_on:
         node = _dependent(planner, kind, left, right, conditions, output, depends_on)
     else:
-        node = (
-            _try_index_join(planner, kind, left, right, keys, conditions, output, logical)
-            or _hash_or_loop(planner, kind, left, right, keys, key_conditions, residual, output)
-        )
+        node = _try_index_join(
+            planner, kind, left, right, keys, conditions, output, logical
+        ) or _hash_or_loop(planner, kind, left, right, keys, key_conditions, residual, output)
     node.rows = rows
     node.width = left.width + (0 if semi else right.width)
     planner.nodes += (node, left, right)
-    safe = planner.non_null.get(id(left), frozenset()) if kind in {"inner", "left", "semi", "anti"} else frozenset()
+    safe = (
+        planner.non_null.get(id(left), frozenset())
+        if kind in {"inner", "left", "semi", "anti"}
+        else frozenset()
+    )
     if kind == "inner":
         safe |= planner.non_null.get(id(right), frozenset())
     planner.non_null[id(node)] = safe
@@ -347,7 +396,9 @@ def join_nodes(
     return node
 
 
-def _join_rows(planner: Planner, kind: str, left: Node, right: Node, conditions: list[Any]) -> float:
+def _join_rows(
+    planner: Planner, kind: str, left: Node, right: Node, conditions: list[Any]
+) -> float:
     rows = max(1.0, left.rows * right.rows * est.combined(conditions, planner.origins))
     if kind in {"left", "full"}:
         rows = max(rows, left.rows)
@@ -360,7 +411,7 @@ def _join_rows(planner: Planner, kind: str, left: Node, right: Node, conditions:
 
 def _oriented(condition: Any, key: JoinKey) -> Any:
     """Write an equality with the left input's side first, as EXPLAIN does."""
-    if type(condition) is not b.CallExpr or condition.args[0] is key.left:
+    if not isinstance(condition, b.CallExpr) or condition.args[0] is key.left:
         return condition
     return replace(condition, args=(key.left, key.right))
 
@@ -374,8 +425,14 @@ def _both(conditions: list[Any]) -> Any:
 
 
 def _hash_or_loop(
-    planner: Planner, kind: JoinKind, left: Node, right: Node, keys: list[JoinKey],
-    conditions: list[Any], residual: list[Any], output: list[int]
+    planner: Planner,
+    kind: JoinKind,
+    left: Node,
+    right: Node,
+    keys: list[JoinKey],
+    conditions: list[Any],
+    residual: list[Any],
+    output: list[int],
 ) -> JoinNode:
     if kind == "inner" and right.rows > left.rows * 1.5:
         left, right = right, left
@@ -434,7 +491,11 @@ def _try_index_join(
     logical: Any,
 ) -> JoinNode | None:
     """Return an index join when the right side is a table with a fitting index and few left rows are expected."""
-    if kind not in {"inner", "left", "semi", "anti"} or not keys or type(logical) is not b.TableScan:
+    if (
+        kind not in {"inner", "left", "semi", "anti"}
+        or not keys
+        or not isinstance(logical, b.TableScan)
+    ):
         return None
     if type(right) is not TableScanNode or right.spans is not None:
         # A secondary index or spans were better for this table already.
@@ -442,7 +503,9 @@ def _try_index_join(
     if left.rows * INDEX_LOOKUP_COST > right.total_cost:
         return None
     scan = logical
-    by_column = {k.right.id: k for k in keys if type(k.right) is b.ColumnVar and not k.null_safe}
+    by_column = {
+        k.right.id: k for k in keys if isinstance(k.right, b.ColumnVar) and not k.null_safe
+    }
     found = _best_index(scan, by_column)
     if found is None:
         return None
@@ -456,8 +519,14 @@ def _try_index_join(
     probe = probe_function(shape, planner.plan_subquery)
     access = table_access(planner.catalog, scan.table)
     node = IndexJoinNode(
-        output, left, right, kind, code(probe),
-        access=access, index_id=None if index is None else index.index_id, keys=code(compiled),
+        output,
+        left,
+        right,
+        kind,
+        code(probe),
+        access=access,
+        index_id=None if index is None else index.index_id,
+        keys=code(compiled),
     )
     right.index_join_name = index.name if index is not None else right.index_name()
     right.details.insert(0, ("Index Cond", [c for c in conditions if _mentions(c, set(columns))]))
@@ -479,7 +548,11 @@ def _best_index(scan: b.TableScan, by_column: dict[int, JoinKey]) -> tuple[Any, 
         columns = []
         for key in index_keys(scan, index):
             join_key = by_column.get(key.column)
-            if join_key is None or join_key.type is not key.type or join_key.left.type is not key.type:
+            if (
+                join_key is None
+                or join_key.type is not key.type
+                or join_key.left.type is not key.type
+            ):
                 break
             columns.append(key.column)
         if index is None and len(columns) < len(scan.table.clustering_key):
@@ -487,5 +560,3 @@ def _best_index(scan: b.TableScan, by_column: dict[int, JoinKey]) -> tuple[Any, 
         if columns and (best is None or len(columns) > len(best[1])):
             best = (index, columns)
     return best
-
-

@@ -9,7 +9,7 @@ Aggregation keeps one list per group: the group's values, then one slot per aggr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -58,7 +58,9 @@ def join_key_code(values: Sequence[Value]) -> str:
 
 def _null_condition(values: Sequence[Value], keys: Sequence[JoinKey]) -> str:
     tests = [
-        f"{v.code} is None" for v, k in zip(values, keys, strict=True) if v.nullable and not k.null_safe
+        f"{v.code} is None"
+        for v, k in zip(values, keys, strict=True)
+        if v.nullable and not k.null_safe
     ]
     return " or ".join(tests)
 
@@ -174,7 +176,14 @@ def unmatched_function(shape: JoinShape) -> Compiled:
 
 
 FAST_CODES: Final = {
-    "count_star", "count", "sum_int", "avg_int", "min", "max", "bool_and", "bool_or",
+    "count_star",
+    "count",
+    "sum_int",
+    "avg_int",
+    "min",
+    "max",
+    "bool_and",
+    "bool_or",
 }
 
 
@@ -280,7 +289,9 @@ def accumulate_function(
     present = [g for g in groups if g is not None]
     if not present:
         writer.line("s = groups.get(())")
-        writer.line(f"if s is None: s = groups[()] = [{', '.join(['None'] * len(groups))}] + create()")
+        writer.line(
+            f"if s is None: s = groups[()] = [{', '.join(['None'] * len(groups))}] + create()"
+        )
     else:
         writer.line("get = groups.get")
     count = len(groups)
@@ -302,7 +313,11 @@ def accumulate_function(
 
 
 def key_rows_function(
-    expressions: Sequence[Any], layout: Sequence[int], plan_subquery: SubPlanner | None, *, hashed: bool
+    expressions: Sequence[Any],
+    layout: Sequence[int],
+    plan_subquery: SubPlanner | None,
+    *,
+    hashed: bool,
 ) -> Compiled:
     """Compile ``f(rows, context) -> list`` of key tuples; ``hashed`` applies hash keys to them."""
     writer = Writer(plan_subquery, columns=positions(layout))

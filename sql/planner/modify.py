@@ -24,7 +24,7 @@ from sql.planner.codegen import (
     seal,
     value_function,
 )
-from sql.planner.plan import NOTHING, Planner, code
+from sql.planner.plan import NOTHING, Planner, Want, code
 from sql.planner.tables import bind_defaults, bind_target, target_access
 from sql.planner.walk import used_columns
 
@@ -66,9 +66,7 @@ def verify_function(target: b.TargetTable, catalog: Catalog) -> Compiled:
     """Compile ``verify(r, context) -> row`` of a table."""
     table = target.table
     layout = [c.id for c in target.row_columns]
-    faults = RowFaults(
-        table, catalog.schema_name(table.schema_id), {c.id: c for c in table.checks}
-    )
+    faults = RowFaults(table, catalog.schema_name(table.schema_id), {c.id: c for c in table.checks})
     writer = Writer(None, columns=positions(layout))
     if target.generated:
         made = {position: writer.emit(expression).code for position, expression in target.generated}
@@ -88,12 +86,15 @@ def verify_function(target: b.TargetTable, catalog: Catalog) -> Compiled:
     return seal(writer, "verify(r, context)")
 
 
-def plan_modify(planner: Planner, plan: Any) -> Node:
+def plan_modify(
+    planner: Planner, plan: Any, conditions: list[Any], needed: set[int], want: Want
+) -> Node:
     """Plan a data-modifying statement."""
+    del needed, want
     codes = TargetCodes(planner.catalog)
-    if type(plan) is b.InsertPlan:
-        return _insert(planner, plan, codes)
-    return _change(planner, plan, codes)
+    if isinstance(plan, b.InsertPlan):
+        return planner.finish(_insert(planner, plan, codes), conditions)
+    return planner.finish(_change(planner, plan, codes), conditions)
 
 
 def _insert(planner: Planner, plan: b.InsertPlan, codes: TargetCodes) -> Node:
@@ -143,11 +144,13 @@ def key_positions(table: Table) -> set[int]:
 
 
 def _change(planner: Planner, plan: Any, codes: TargetCodes) -> Node:
-    is_update = type(plan) is b.UpdatePlan
+    is_update = isinstance(plan, b.UpdatePlan)
     scan_ids = [c.id for c in plan.scan.columns]
     assignments = dict(plan.assignments) if is_update else {}
     row_ids = {c.id for c in plan.target.row_columns}
-    needed = set(scan_ids) | used_columns(tuple(assignments.values())) | used_columns(plan.condition)
+    needed = (
+        set(scan_ids) | used_columns(tuple(assignments.values())) | used_columns(plan.condition)
+    )
     needed |= used_columns(plan.returning) - row_ids if is_update else used_columns(plan.returning)
     produced = {c.id for c in plan.input.columns}
     child = planner.sealed(planner.plan(plan.input, [], needed & produced, NOTHING))
@@ -168,7 +171,10 @@ def _change(planner: Planner, plan: Any, codes: TargetCodes) -> Node:
     strong = not is_update or bool(changed & key_positions(plan.target.table))
     kind = UpdateNode if is_update else DeleteNode
     node = kind(
-        [c.id for c in plan.columns], child, target, returning,
+        [c.id for c in plan.columns],
+        child,
+        target,
+        returning,
         positions=[at[c] for c in scan_ids],
         condition=condition,
         strength="update" if strong else "no key update",
@@ -176,7 +182,8 @@ def _change(planner: Planner, plan: Any, codes: TargetCodes) -> Node:
     node.alias = plan.scan.alias
     if isinstance(node, UpdateNode):
         items = [
-            assignments.get(p, b.ColumnVar(c.id, c.type, c.typmod)) for p, c in enumerate(plan.scan.columns)
+            assignments.get(p, b.ColumnVar(c.id, c.type, c.typmod))
+            for p, c in enumerate(plan.scan.columns)
         ]
         node.set_assignments(code(row_function(items, columns, planner.plan_subquery)), changed)
     _costs(planner, node, child)

@@ -99,7 +99,7 @@ class PhysicalPlan:
         self, context: ExecutionContext | None = None, *, costs: bool = True, verbose: bool = False
     ) -> list[str]:
         """Return EXPLAIN's lines; see ``sql.executor.explain`` for all options."""
-        from sql.executor.explain import ExplainOptions, tree_lines  # noqa: PLC0415 - rarely needed
+        from sql.executor.explain import ExplainOptions, tree_lines
 
         return tree_lines(self, ExplainOptions(costs=costs, verbose=verbose), context)
 

@@ -28,21 +28,21 @@ def point_plan(bound: b.BoundStatement, catalog: Catalog) -> PointPlan | None:
     plan = bound.plan
     if has_subquery(plan) or any(f.is_async or f.returns_set for f in called_functions(plan)):
         return None
-    if type(plan) is b.InsertPlan:
+    if isinstance(plan, b.InsertPlan):
         return _insert(plan, catalog)
     if type(plan) in {b.UpdatePlan, b.DeletePlan}:
         return _change(plan, catalog)
-    if type(plan) is b.ProjectPlan:
+    if isinstance(plan, b.ProjectPlan):
         return _get(plan, catalog)
     return None
 
 
 def _single_table(plan: Any) -> tuple[b.TableScan, list[Any]] | None:
     conditions: list[Any] = []
-    while type(plan) is b.FilterPlan:
+    while isinstance(plan, b.FilterPlan):
         conditions += conjuncts(plan.condition)
         plan = plan.input
-    return (plan, conditions) if type(plan) is b.TableScan else None
+    return (plan, conditions) if isinstance(plan, b.TableScan) else None
 
 
 def _split(scan: b.TableScan, conditions: list[Any]) -> tuple[list[Sargable], list[Any]] | None:
@@ -85,7 +85,11 @@ def _unusable(code: str, value_type: SqlType, column_type: SqlType) -> str:
 def _condition(conditions: list[Any], scan: b.TableScan) -> Callable[..., Any] | None:
     if not conditions:
         return None
-    whole = conditions[0] if len(conditions) == 1 else b.BoolExpr("and", tuple(conditions), conditions[0].type)
+    whole = (
+        conditions[0]
+        if len(conditions) == 1
+        else b.BoolExpr("and", tuple(conditions), conditions[0].type)
+    )
     return condition_function(whole, positions([c.id for c in scan.columns], "row"), None).call
 
 
@@ -127,14 +131,20 @@ def _change(plan: Any, catalog: Catalog) -> PointPlan | None:
         "condition": _condition(rest, scan),
     }
     access = target_access(plan.target)
-    if type(plan) is b.DeletePlan:
+    if isinstance(plan, b.DeletePlan):
         project = _project(plan.returning, layout) if plan.columns else None
         return PointPlan(
-            "delete", access, project=project, needs_foreign_keys=bool(table.referenced_by), **common
+            "delete",
+            access,
+            project=project,
+            needs_foreign_keys=bool(table.referenced_by),
+            **common,
         )
     assignments = dict(plan.assignments)
     changed = frozenset(assignments) | {p for p, _ in plan.target.generated}
-    expressions = [assignments.get(p, b.ColumnVar(c.id, c.type)) for p, c in enumerate(scan.columns)]
+    expressions = [
+        assignments.get(p, b.ColumnVar(c.id, c.type)) for p, c in enumerate(scan.columns)
+    ]
     project = None
     if plan.columns:
         new_ids = [c.id for c in plan.target.row_columns]
@@ -162,8 +172,10 @@ def _row_maker(
     verify = verify_function(target, catalog)
     writer = Writer(None, columns=positions(layout, "row"))
     display = writer.emit_tuple(expressions)
-    trivial = not target.generated and not target.checks and not any(
-        c.not_null and not c.dropped and not c.hidden for c in target.table.columns
+    trivial = (
+        not target.generated
+        and not target.checks
+        and not any(c.not_null and not c.dropped and not c.hidden for c in target.table.columns)
     )
     if trivial:
         writer.line(f"return {display}")
@@ -177,9 +189,9 @@ def _insert(plan: b.InsertPlan, catalog: Catalog) -> PointPlan | None:
         return None
     mapping: dict[int, Any] = {}
     source = plan.input
-    if type(source) is b.ValuesPlan and len(source.rows) == 1:
+    if isinstance(source, b.ValuesPlan) and len(source.rows) == 1:
         mapping = {c.id: e for c, e in zip(source.columns, source.rows[0], strict=True)}
-    elif type(source) is not b.OneRow:
+    elif not isinstance(source, b.OneRow):
         return None
     null = b.Const(None, plan.target.row_columns[0].type)
     expressions = [null if v is None else substitute(v, mapping) for v in plan.values]

@@ -52,7 +52,9 @@ def array_slice(
 
     A given bound that is NULL makes the result NULL; omitted ones are the dimension's.
     """
-    if any((low is None and has_low) or (up is None and has_up) for low, up, has_low, has_up in bounds):
+    if any(
+        (low is None and has_low) or (up is None and has_up) for low, up, has_low, has_up in bounds
+    ):
         return None
     if not array.dims or len(bounds) > len(array.dims):
         return EMPTY_ARRAY
@@ -73,21 +75,32 @@ def array_slice(
 
 
 def compare_any(
-    call: Callable[[Datum, Datum], Any], left: Datum, array: ArrayValue | None, strict: bool  # noqa: FBT001
+    call: Callable[[Datum, Datum], Any],
+    left: Datum,
+    array: ArrayValue | None,
+    strict: bool,
 ) -> bool | None:
     """Return ``left op ANY (array)``."""
     return _fold(call, left, array, strict=strict, stop=True)
 
 
 def compare_all(
-    call: Callable[[Datum, Datum], Any], left: Datum, array: ArrayValue | None, strict: bool  # noqa: FBT001
+    call: Callable[[Datum, Datum], Any],
+    left: Datum,
+    array: ArrayValue | None,
+    strict: bool,
 ) -> bool | None:
     """Return ``left op ALL (array)``."""
     return _fold(call, left, array, strict=strict, stop=False)
 
 
 def _fold(
-    call: Callable[[Datum, Datum], Any], left: Datum, array: ArrayValue | None, *, strict: bool, stop: bool
+    call: Callable[[Datum, Datum], Any],
+    left: Datum,
+    array: ArrayValue | None,
+    *,
+    strict: bool,
+    stop: bool,
 ) -> bool | None:
     if array is None:
         return None

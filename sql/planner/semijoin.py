@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sql.binder import bound as b
+from sql.planner.joins import equality_sides, join_nodes
+from sql.planner.plan import NOTHING
 from sql.planner.walk import (
     conjuncts,
     free_columns,
@@ -38,12 +40,9 @@ def apply_semi_joins(planner: Planner, node: Node, conditions: list[Any]) -> tup
 
 
 def _try(planner: Planner, node: Node, condition: Any) -> Node | None:
-    from sql.planner.joins import equality_sides, join_nodes  # noqa: PLC0415 - joins plan their inputs first
-    from sql.planner.plan import NOTHING  # noqa: PLC0415 - likewise
-
-    negated = type(condition) is b.BoolExpr and condition.kind == "not"
+    negated = isinstance(condition, b.BoolExpr) and condition.kind == "not"
     subquery = condition.operands[0] if negated else condition
-    if type(subquery) is not b.SubqueryExpr:
+    if not isinstance(subquery, b.SubqueryExpr):
         return None
     found = _decorrelated(subquery, negated=negated)
     if found is None:
@@ -51,7 +50,8 @@ def _try(planner: Planner, node: Node, condition: Any) -> Node | None:
     source, tests = found
     own = {c.id for c in source.columns}
     outer = set(node.layout)
-    inside, across = [], []
+    inside: list[Any] = []
+    across: list[Any] = []
     for test in tests:
         (across if used_columns(test) - own else inside).append(test)
     if any(used_columns(t) - own - outer for t in across) or has_subquery(tuple(across)):
@@ -60,9 +60,15 @@ def _try(planner: Planner, node: Node, condition: Any) -> Node | None:
         return None
     needed = used_columns(tuple(across)) & own
     right = planner.plan(source, inside, needed, NOTHING)
-    logical = source if type(source) is b.TableScan else None
+    logical = source if isinstance(source, b.TableScan) else None
     return join_nodes(
-        planner, "anti" if negated else "semi", node, right, across, set(node.layout), logical=logical
+        planner,
+        "anti" if negated else "semi",
+        node,
+        right,
+        across,
+        set(node.layout),
+        logical=logical,
     )
 
 
@@ -79,17 +85,15 @@ def _decorrelated(subquery: b.SubqueryExpr, *, negated: bool) -> tuple[Any, list
     elif subquery.kind != "exists":
         return None
     while True:
-        if type(plan) in {b.SortPlan, b.DistinctPlan} and getattr(plan, "keys", None) is None:
+        if type(plan) in {b.SortPlan, b.DistinctPlan} and getattr(plan, "keys", None) is None or isinstance(plan, b.SortPlan):
             plan = plan.input
-        elif type(plan) is b.SortPlan:
-            plan = plan.input
-        elif type(plan) is b.ProjectPlan:
+        elif isinstance(plan, b.ProjectPlan):
             if is_volatile(plan.expressions) or returns_set(plan.expressions):
                 return None
             mapping = {c.id: e for c, e in zip(plan.columns, plan.expressions, strict=True)}
             tests = [substitute(t, mapping) for t in tests]
             plan = plan.input
-        elif type(plan) is b.FilterPlan:
+        elif isinstance(plan, b.FilterPlan):
             if is_volatile(plan.condition):
                 return None
             tests += conjuncts(plan.condition)

@@ -8,6 +8,8 @@ from sql.errors import StatementTooComplex
 from sql.planner.physical import PhysicalPlan
 from sql.planner.plan import Planner
 from sql.planner.point import point_plan
+from sql.planner.rules import HANDLERS
+from sql.planner.semijoin import apply_semi_joins
 
 if TYPE_CHECKING:
     from sql.binder.bound import BoundStatement
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 def plan_statement(bound: BoundStatement, catalog: Catalog) -> PhysicalPlan:
     """Plan a bound statement; StatementTooComplex (54001) when it nests too deeply."""
-    planner = Planner(catalog)
+    planner = Planner(catalog, HANDLERS, apply_semi_joins)
     try:
         root = planner.plan_root(bound.plan)
         planner.compile_stages()

@@ -71,7 +71,17 @@ def normalise(row: Row, hash_keys: list[Callable[[Datum], Any] | None]) -> tuple
 class SubPlan:
     """One sub-query of an expression, planned."""
 
-    __slots__ = ("correlated", "hash_keys", "is_async", "kind", "node", "number", "tests_async", "test", "width")
+    __slots__ = (
+        "correlated",
+        "hash_keys",
+        "is_async",
+        "kind",
+        "node",
+        "number",
+        "test",
+        "tests_async",
+        "width",
+    )
 
     def __init__(
         self,

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sql.catalog.catalog import Catalog
 
 
-
 def target_access(target: b.TargetTable) -> TableAccess:
     """Return the access of a table that is written, from its bound index expressions."""
     table = target.table
@@ -30,7 +29,9 @@ def target_access(target: b.TargetTable) -> TableAccess:
         predicate = target.index_predicates.get(index.index_id)
         if expressions is None and predicate is None:
             continue
-        makers.append(IndexEntryMaker(index.index_id, _maker(target, index, expressions, predicate)))
+        makers.append(
+            IndexEntryMaker(index.index_id, _maker(target, index, expressions, predicate))
+        )
     return TableAccess(table, tuple(makers))
 
 
@@ -58,7 +59,9 @@ def _maker(
 
 def table_access(catalog: Catalog, table: Table) -> TableAccess:
     """Return the access of a table that is read: with makers if any of its indexes needs them."""
-    if all(i.predicate is None and all(k.expression is None for k in i.keys) for i in table.indexes):
+    if all(
+        i.predicate is None and all(k.expression is None for k in i.keys) for i in table.indexes
+    ):
         return TableAccess(table)
     return target_access(bind_target(table, catalog))
 
@@ -68,7 +71,9 @@ def bind_target(table: Table, catalog: Catalog) -> b.TargetTable:
     return target_table(new_state(catalog, REGISTRY, ()), table, writes_row=True)
 
 
-def bind_defaults(table: Table, columns: tuple[int, ...], catalog: Catalog) -> tuple[b.BoundExpr, ...]:
+def bind_defaults(
+    table: Table, columns: tuple[int, ...], catalog: Catalog
+) -> tuple[b.BoundExpr, ...]:
     """Bind the defaults of some columns."""
     state = new_state(catalog, REGISTRY, ())
     return tuple(default_value(state, table.columns[position]) for position in columns)

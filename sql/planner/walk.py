@@ -14,15 +14,24 @@ from sql.binder import bound as b
 from sql.functions.registry import Function
 
 _TREE_CLASSES: Final = frozenset(
-    item
-    for item in vars(b).values()
-    if isinstance(item, type) and item.__module__ == b.__name__
+    item for item in vars(b).values() if isinstance(item, type) and item.__module__ == b.__name__
 )
 
 
 @cache
 def _child_fields(cls: type) -> tuple[str, ...]:
-    skipped = {"span", "type", "typmod", "table", "function", "operator", "aggregate", "cast", "sequence", "frame"}
+    skipped = {
+        "span",
+        "type",
+        "typmod",
+        "table",
+        "function",
+        "operator",
+        "aggregate",
+        "cast",
+        "sequence",
+        "frame",
+    }
     return tuple(f.name for f in fields(cls) if f.name not in skipped)
 
 
@@ -56,7 +65,7 @@ def walk(node: Any) -> Iterator[Any]:
 
 def used_columns(node: Any) -> set[int]:
     """Return the ids of all column references at or below."""
-    return {item.id for item in walk(node) if type(item) is b.ColumnVar}
+    return {item.id for item in walk(node) if isinstance(item, b.ColumnVar)}
 
 
 def free_columns(node: Any) -> set[int]:
@@ -64,9 +73,9 @@ def free_columns(node: Any) -> set[int]:
     used: set[int] = set()
     produced: set[int] = set()
     for item in walk(node):
-        if type(item) is b.ColumnVar:
+        if isinstance(item, b.ColumnVar):
             used.add(item.id)
-        elif type(item) is b.OutputColumn:
+        elif isinstance(item, b.OutputColumn):
             produced.add(item.id)
     return used - produced
 
@@ -76,9 +85,9 @@ def free_ctes(node: Any) -> set[int]:
     read: set[int] = set()
     defined: set[int] = set()
     for item in walk(node):
-        if type(item) is b.CteScan:
+        if isinstance(item, b.CteScan):
             read.add(item.cte_id)
-        elif type(item) is b.CteDefinition:
+        elif isinstance(item, b.CteDefinition):
             defined.add(item.cte_id)
     return read - defined
 
@@ -86,11 +95,15 @@ def free_ctes(node: Any) -> set[int]:
 def called_functions(node: Any) -> Iterator[Function]:
     """Yield every function that evaluating the expressions below may call."""
     for item in walk(node):
-        if type(item) is b.CallExpr:
+        if isinstance(item, b.CallExpr):
             yield item.function
-        elif type(item) is b.ScalarArrayExpr:
+        elif isinstance(item, b.ScalarArrayExpr):
             yield item.operator.function
-        elif type(item) is b.CastExpr and item.cast is not None and item.cast.function is not None:
+        elif (
+            isinstance(item, b.CastExpr)
+            and item.cast is not None
+            and item.cast.function is not None
+        ):
             yield item.cast.function
 
 
@@ -101,7 +114,7 @@ def is_volatile(node: Any) -> bool:
 
 def has_subquery(node: Any) -> bool:
     """Tell whether a sub-query stands at or below."""
-    return any(type(item) is b.SubqueryExpr for item in walk(node))
+    return any(isinstance(item, b.SubqueryExpr) for item in walk(node))
 
 
 def returns_set(node: Any) -> bool:
@@ -136,7 +149,7 @@ def substitute(expression: Any, replacements: dict[int, Any]) -> Any:
     """Replace column references by expressions, inside sub-queries too."""
 
     def change(node: Any) -> Any | None:
-        return replacements.get(node.id) if type(node) is b.ColumnVar else None
+        return replacements.get(node.id) if isinstance(node, b.ColumnVar) else None
 
     return rewrite(expression, change)
 
@@ -145,7 +158,7 @@ def conjuncts(condition: Any) -> list[Any]:
     """Split a condition at its ANDs."""
     if condition is None:
         return []
-    if type(condition) is b.BoolExpr and condition.kind == "and":
+    if isinstance(condition, b.BoolExpr) and condition.kind == "and":
         return [part for operand in condition.operands for part in conjuncts(operand)]
     return [condition]
 

@@ -57,15 +57,27 @@ def _frame(planner: Planner, plan: b.WindowPlan, layout: tuple[int, ...]) -> Fra
     frame = plan.frame
     if frame is None:
         return FrameSpec(
-            "range", "unbounded_preceding", "current_row", "no_others", None, None, None, None,
-            has_order=bool(plan.order_by), descending=False,
+            "range",
+            "unbounded_preceding",
+            "current_row",
+            "no_others",
+            None,
+            None,
+            None,
+            None,
+            has_order=bool(plan.order_by),
+            descending=False,
         )
     value = add = None
     descending = False
     if frame.unit == "range" and (plan.start_offset is not None or plan.end_offset is not None):
         item = plan.order_by[0]
         descending = item.descending
-        value = _code(row_function([item.expression], positions(layout, "row"), planner.plan_subquery, single=True))
+        value = _code(
+            row_function(
+                [item.expression], positions(layout, "row"), planner.plan_subquery, single=True
+            )
+        )
         add = _range_bound(item.expression.type, plan)
     return FrameSpec(
         frame.unit,
@@ -83,7 +95,7 @@ def _frame(planner: Planner, plan: b.WindowPlan, layout: tuple[int, ...]) -> Fra
 
 def _range_bound(sql_type: Any, plan: b.WindowPlan) -> Any:
     """Return ``f(value, offset, sign) -> sort key`` of value + sign * offset."""
-    from sql.functions.builtin import REGISTRY  # noqa: PLC0415 - tables are built on first use
+    from sql.functions.builtin import REGISTRY
 
     offset = plan.start_offset if plan.start_offset is not None else plan.end_offset
     assert offset is not None
@@ -109,5 +121,3 @@ def _range_bound(sql_type: Any, plan: b.WindowPlan) -> Any:
         return result if to_key is None else to_key(result)
 
     return bound
-
-

@@ -1,4 +1,7 @@
-"""The small schema of the binder's recorded tests, as DDL for a server and as descriptors for us."""
+"""The small schema of the binder's recorded tests.
+
+As DDL for a server and as descriptors for us.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""Hand-made catalogs for unit tests: tables from (name, type) pairs and a simple ``Catalog`` over them."""
+"""Hand-made catalogs for unit tests: tables from (name.
+
+Type) pairs and a simple ``Catalog`` over them.
+"""
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sql.catalog.catalog import BindableRelation, VirtualTable
 from sql.catalog.descriptor import (
@@ -26,9 +29,10 @@ from sql.errors import FeatureNotSupported, InvalidSchemaName
 from sql.types.catalog import INT8
 
 if TYPE_CHECKING:
-    from sql.types.base import SqlType
-    from sql.ast.query import QualifiedName
     from collections.abc import Callable, Iterable
+
+    from sql.ast.query import QualifiedName
+    from sql.types.base import SqlType
 
 DATABASE_ID = 5
 
@@ -99,7 +103,10 @@ def make_table(
 
 
 class FixtureCatalog:
-    """A ``sql.catalog.catalog.Catalog`` over given relations; ids are assigned from FIRST_USER_ID on when 0."""
+    """A ``sql.catalog.catalog.Catalog`` over given relations.
+
+    Ids are assigned from FIRST_USER_ID on when 0.
+    """
 
     def __init__(
         self,

@@ -70,18 +70,34 @@ class DictStore:
         rows = self._rows(table)
         return [rows.get(key) for key in keys]
 
-    def scan(self, table: Table, spans: Any = None, *, reverse: bool = False, limit: int | None = None) -> ListCursor:
+    def scan(
+        self, table: Table, spans: Any = None, *, reverse: bool = False, limit: int | None = None
+    ) -> ListCursor:
         entries = [(key_of(table, row), row) for row in self._rows(table).values()]
         rules = [(sort_key(table.columns[p].type), False, False) for p in table.clustering_key]
         return self._cursor(entries, rules, spans, reverse, limit)
 
     def scan_index(
-        self, access: TableAccess, index_id: int, spans: Any = None, *, reverse: bool = False, limit: int | None = None
+        self,
+        access: TableAccess,
+        index_id: int,
+        spans: Any = None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
     ) -> ListCursor:
         entries = self._entries(access, index_id, self._rows(access.table))
-        return self._cursor(entries, index_rules(access.table, find_index(access.table, index_id)), spans, reverse, limit)
+        return self._cursor(
+            entries,
+            index_rules(access.table, find_index(access.table, index_id)),
+            spans,
+            reverse,
+            limit,
+        )
 
-    def _entries(self, access: TableAccess, index_id: int, rows: dict[Row, Row]) -> list[tuple[Row, Row]]:
+    def _entries(
+        self, access: TableAccess, index_id: int, rows: dict[Row, Row]
+    ) -> list[tuple[Row, Row]]:
         found = []
         for row in rows.values():
             key = entry_key(access, index_id, row)
@@ -89,9 +105,12 @@ class DictStore:
                 found.append((key, row))
         return found
 
-    def _cursor(self, entries: Any, rules: Any, spans: Any, reverse: bool, limit: int | None) -> ListCursor:
+    def _cursor(
+        self, entries: Any, rules: Any, spans: Any, reverse: bool, limit: int | None
+    ) -> ListCursor:
         keyed = sorted(
-            ((index_order(key, rules), key, row) for key, row in entries), key=lambda entry: entry[0]
+            ((index_order(key, rules), key, row) for key, row in entries),
+            key=lambda entry: entry[0],
         )
         if spans is not None:
             chosen = []
@@ -102,7 +121,9 @@ class DictStore:
         self.scanned_rows += len(rows)
         return ListCursor(rows[::-1] if reverse else rows, limit)
 
-    async def get_by_index(self, access: TableAccess, index_id: int, keys: Sequence[Row]) -> list[list[Row]]:
+    async def get_by_index(
+        self, access: TableAccess, index_id: int, keys: Sequence[Row]
+    ) -> list[list[Row]]:
         result = []
         entries = self._entries(access, index_id, self._rows(access.table))
         for wanted in keys:
@@ -114,7 +135,9 @@ class DictStore:
 
     # Writing.
 
-    async def lock(self, table: Table, rows: Sequence[Row], strength: Any, wait: Any) -> list[LockedRow]:
+    async def lock(
+        self, table: Table, rows: Sequence[Row], strength: Any, wait: Any
+    ) -> list[LockedRow]:
         del wait
         result = []
         for row in rows:
@@ -153,7 +176,9 @@ class DictStore:
             self.next_rowid += 1
         return tuple(changed)
 
-    def find_conflict(self, access: TableAccess, row: Row, arbiters: tuple[int, ...]) -> tuple[int, Row] | None:
+    def find_conflict(
+        self, access: TableAccess, row: Row, arbiters: tuple[int, ...]
+    ) -> tuple[int, Row] | None:
         table = access.table
         stored = self.tables.get(table.id, {})
         key = key_of(table, row)
@@ -173,7 +198,9 @@ class DictStore:
     async def insert(self, access: TableAccess, rows: Sequence[Row]) -> None:
         self.put(access, rows)
 
-    async def insert_or_conflict(self, access: TableAccess, row: Row, arbiters: tuple[int, ...]) -> Row | None:
+    async def insert_or_conflict(
+        self, access: TableAccess, row: Row, arbiters: tuple[int, ...]
+    ) -> Row | None:
         conflict = self.find_conflict(access, row, arbiters)
         if conflict is not None:
             return conflict[1]
@@ -183,7 +210,9 @@ class DictStore:
     def written_by_command(self, table: Table, row: Row) -> bool:
         return (table.id, key_of(table, row)) in self.written
 
-    async def update(self, access: TableAccess, old_rows: Sequence[Row], new_rows: Sequence[Row]) -> None:
+    async def update(
+        self, access: TableAccess, old_rows: Sequence[Row], new_rows: Sequence[Row]
+    ) -> None:
         stored = self.tables.setdefault(access.table.id, {})
         for old in old_rows:
             stored.pop(key_of(access.table, old), None)
@@ -238,7 +267,11 @@ def entry_key(access: TableAccess, index_id: int, row: Row) -> Row | None:
 
 def index_rules(table: Table, index: Index) -> list[Any]:
     return [
-        (sort_key(table.columns[k.position].type) if k.position >= 0 else None, k.descending, k.nulls_first)
+        (
+            sort_key(table.columns[k.position].type) if k.position >= 0 else None,
+            k.descending,
+            k.nulls_first,
+        )
         for k in index.keys
     ]
 

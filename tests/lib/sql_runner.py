@@ -90,7 +90,9 @@ class Runner:
         self.store.begin_statement()
         return self.run_plan(plan, parameters)
 
-    def run_plan(self, plan: PhysicalPlan, parameters: tuple[Any, ...] = ()) -> tuple[list[Any], int]:
+    def run_plan(
+        self, plan: PhysicalPlan, parameters: tuple[Any, ...] = ()
+    ) -> tuple[list[Any], int]:
         execution = plan.open(self.context(parameters))
         rows: list[Any] = []
         try:
@@ -112,7 +114,8 @@ class Runner:
         rows, _ = self.run_plan(plan, parameters)
         writers = [text_output(c.type) for c in plan.columns]
         return [
-            tuple(None if v is None else w(v) for v, w in zip(row, writers, strict=True)) for row in rows
+            tuple(None if v is None else w(v) for v, w in zip(row, writers, strict=True))
+            for row in rows
         ]
 
     def explain(self, text: str) -> list[str]:

@@ -6,7 +6,7 @@ Drops go first, then type changes, new columns, changes of column attributes, co
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
@@ -22,10 +22,9 @@ from nodedb.catalog.ddl.columns import (
 from nodedb.catalog.ddl.constraints import add_check, add_foreign_key, add_key, primary_positions
 from nodedb.catalog.ddl.dependency import Address, DropPlan, constraint_name, index_uses
 from nodedb.catalog.ddl.editor import TableEditor
-from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.ddl.objects import find_any, kind_of, require_owner, require_table, shown_name
 from nodedb.catalog.ddl.options import DISTRIBUTE_BY, check_options
-from nodedb.catalog.ddl.rewrite import columns_in, strip_spans
+from nodedb.catalog.ddl.rewrite import columns_in
 from nodedb.catalog.ddl.sequence import RANGES, change_sequence
 from nodedb.catalog.ddl.types import (
     check_collation,
@@ -59,8 +58,10 @@ from sql.ast.ddl import (
     UniqueConstraint,
     ValidateConstraint,
 )
+from sql.ast.deparse_names import quote_identifier
 from sql.ast.query import ColumnRef, NullLiteral
-from sql.catalog.descriptor import Column, Sequence, Table, View
+from sql.ast.walk import strip_spans
+from sql.catalog.descriptor import Check, Column, ForeignKey, Sequence, Table, View
 from sql.errors import (
     DatatypeMismatch,
     DuplicateColumn,
@@ -73,10 +74,12 @@ from sql.errors import (
     UndefinedObject,
     WrongObjectType,
 )
-from sql.ast.deparse_names import quote_identifier
 from sql.types.base import NO_TYPMOD
 from sql.types.catalog import type_by_oid
 from sql.types.typmod import format_type
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
 
 _ACTION_NAMES = {
     AddColumn: "ADD COLUMN",
@@ -506,7 +509,8 @@ class _Alteration:
 
 def constraint_id(table: Table, name: str) -> int | None:
     """Return the OID of a table's constraint by name."""
-    for item in (*table.checks, *table.foreign_keys):
+    items: tuple[Check | ForeignKey, ...] = (*table.checks, *table.foreign_keys)
+    for item in items:
         if item.name == name:
             return item.id
     for index in table.indexes:
@@ -583,13 +587,13 @@ def _alter_index_options(
 
     assert isinstance(found, IndexPlace)
     require_owner(env, found.table)
-    if found.index is None:
+    if found.definition is None:
         return
-    options = dict(found.index.options)
+    options = dict(found.definition.options)
     if isinstance(action, SetOptions):
         options |= dict(check_options("index", action.options))
     else:
         options = {k: v for k, v in options.items() if k not in action.names}
-    changed = msgspec.structs.replace(found.index, options=tuple(options.items()))
-    indexes = tuple(changed if i is found.index else i for i in found.table.indexes)
+    changed = msgspec.structs.replace(found.definition, options=tuple(options.items()))
+    indexes = tuple(changed if i is found.definition else i for i in found.table.indexes)
     env.overlay.put(msgspec.structs.replace(found.table, indexes=indexes))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from nodedb.catalog.ddl.environment import DdlEnvironment
-from sql.ast.query import Expression, Query
 from sql.binder.bound import OutputColumn
 from sql.binder.statement import bind_expression, bind_statement
 from sql.binder.view import qualify_view_query
 from sql.catalog.descriptor import Column, ViewColumn
 from sql.types.base import NO_TYPMOD, SqlType
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.query import Expression, Query
 
 
 class BoundView(NamedTuple):

@@ -6,11 +6,11 @@ Source: PostgreSQL docs, "CREATE TABLE", "Generated Columns", "Serial Types", "I
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from nodedb.catalog.ddl.binding import bind_over
-from nodedb.catalog.ddl.editor import TableEditor
 from nodedb.catalog.ddl.objects import resolve_regclass
 from nodedb.catalog.ddl.rewrite import columns_in, nextval, storable
 from nodedb.catalog.ddl.sequence import RANGES, make_sequence
@@ -33,12 +33,14 @@ from sql.catalog.descriptor import Column
 from sql.errors import (
     InvalidObjectDefinition,
     InvalidParameterValue,
-    InvalidTableDefinition,
     SqlSyntaxError,
     TooManyColumns,
 )
-from sql.span import Span
 from sql.types.base import SqlType
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.editor import TableEditor
+    from sql.span import Span
 
 COLUMNS_MAX = 1600
 SYSTEM_COLUMNS = frozenset(("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"))
@@ -115,6 +117,8 @@ def _add_constraint(result: Definition, constraint: object, table_name: str) -> 
             result.table_constraints.append(
                 msgspec.structs.replace(constraint, columns=(result.source.name,))
             )
+        case _:
+            raise AssertionError(constraint)
     _refuse_two_values(result, place, getattr(constraint, "span", None))
 
 
@@ -234,14 +238,9 @@ def set_generated(editor: TableEditor, position: int, constraint: GeneratedConst
 
 
 def _span_of(expression: Expression, name: str) -> Span | None:
-    from nodedb.catalog.ddl.rewrite import walk  # noqa: PLC0415 - error path
+    from sql.ast.walk import walk  # noqa: PLC0415 - error path
 
     for node in walk(expression):
         if isinstance(node, ColumnRef) and node.parts[-1] == name:
             return node.span
     return None
-
-
-def refuse_hidden_only(name: str) -> InvalidTableDefinition:
-    """Return the error for a clause that names a column the table hides."""
-    return InvalidTableDefinition(f'column "{name}" cannot be named here')

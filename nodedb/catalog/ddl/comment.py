@@ -5,14 +5,20 @@ Source: PostgreSQL docs, "COMMENT".
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from nodedb.catalog.ddl.environment import DdlEnvironment
-from nodedb.catalog.ddl.objects import find_any, kind_of, not_a, refuse_system, require_owner
+from nodedb.catalog.ddl.objects import (
+    find_any,
+    kind_of,
+    not_a,
+    refuse_system,
+    require_owner,
+    undefined,
+)
 from nodedb.catalog.ddl.roles import current_role
 from nodedb.catalog.derived import IndexPlace
-from nodedb.catalog.session_catalog import undefined_relation
-from sql.ast.ddl import Comment
 from sql.catalog.catalog import VirtualTable
 from sql.catalog.descriptor import Table, View, ViewColumn
 from sql.errors import (
@@ -23,6 +29,10 @@ from sql.errors import (
     UndefinedObject,
     WrongObjectType,
 )
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.ddl import Comment
 
 
 async def comment(env: DdlEnvironment, statement: Comment) -> str:
@@ -67,9 +77,7 @@ def _comment_relation(env: DdlEnvironment, statement: Comment, text: str) -> Non
     name = statement.name
     found = find_any(env, name)
     if found is None:
-        error = undefined_relation(name)
-        error.position = 0
-        raise error
+        raise undefined(env, name, placed=False)
     refuse_system(found)
     assert not isinstance(found, VirtualTable)
     if kind_of(found) != statement.kind:
@@ -96,9 +104,7 @@ def _comment_part(env: DdlEnvironment, statement: Comment, text: str) -> None:
         raise SqlSyntaxError("column name must be qualified")
     found = find_any(env, name)
     if found is None:
-        error = undefined_relation(name)
-        error.position = 0
-        raise error
+        raise undefined(env, name, placed=False)
     refuse_system(found)
     if isinstance(found, View) and statement.kind == "column":
         require_owner(env, found)
@@ -144,7 +150,7 @@ def _with_constraint_comment(table: Table, name: str, text: str) -> Table:
             for i in table.indexes
         ),
     )
-    known = {c.name for c in (*table.checks, *table.foreign_keys)}
+    known = {c.name for c in table.checks} | {k.name for k in table.foreign_keys}
     known |= {i.name for i in table.indexes if i.constraint} | {table.primary_name} - {""}
     if name not in known:
         raise UndefinedObject(f'constraint "{name}" for table "{table.name}" does not exist')

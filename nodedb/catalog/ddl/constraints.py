@@ -5,19 +5,20 @@ Source: PostgreSQL docs, "Constraints", "CREATE TABLE", "ALTER TABLE".
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from nodedb.catalog.ddl.binding import bind_over
-from nodedb.catalog.ddl.editor import TableEditor
 from nodedb.catalog.ddl.names import index_column_names, join_column_names
-from nodedb.catalog.ddl.objects import refuse_system, resolve_regclass
+from nodedb.catalog.ddl.objects import (
+    refuse_system,
+    resolve_regclass,
+    undefined,
+)
 from nodedb.catalog.ddl.options import check_options
 from nodedb.catalog.ddl.rewrite import columns_in, storable
 from nodedb.catalog.ddl.types import check_indexable
-from nodedb.catalog.session_catalog import undefined_relation
-from sql.ast.ddl import CheckConstraint, ForeignKeyConstraint, UniqueConstraint
 from sql.catalog.catalog import VirtualTable
 from sql.catalog.descriptor import (
     PRIMARY_INDEX_ID,
@@ -41,8 +42,12 @@ from sql.errors import (
     UndefinedObject,
     WrongObjectType,
 )
-from sql.span import Span
-from sql.types.base import SqlType
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.editor import TableEditor
+    from sql.ast.ddl import CheckConstraint, ForeignKeyConstraint, UniqueConstraint
+    from sql.span import Span
+    from sql.types.base import SqlType
 
 _KEY_FAMILIES: Final = (
     frozenset(("int2", "int4", "int8")),
@@ -145,7 +150,7 @@ def add_key(editor: TableEditor, constraint: UniqueConstraint) -> None:
     if constraint.primary:
         for column in columns:
             editor.set_not_null(column.position)
-    if constraint.primary and editor.old is None:
+    if constraint.primary and _may_cluster(table, is_new=editor.old is None):
         first = editor.env.overlay.allocate_id()
         second = editor.env.overlay.allocate_id()
         assert second > first
@@ -157,6 +162,8 @@ def add_key(editor: TableEditor, constraint: UniqueConstraint) -> None:
             primary_initially_deferred=constraint.initially_deferred,
             primary_include=include,
         )
+        if editor.old is not None:
+            _recluster(editor, editor.old)
         return
     editor.add_index(
         Index(
@@ -176,6 +183,18 @@ def add_key(editor: TableEditor, constraint: UniqueConstraint) -> None:
             options=options,
         )
     )
+
+
+def _may_cluster(table: Table, *, is_new: bool) -> bool:
+    """Tell whether a primary key can order the rows: in a new table, or where the hidden key did so far."""
+    return is_new or table.columns[table.clustering_key[0]].hidden
+
+
+def _recluster(editor: TableEditor, old: Table) -> None:
+    """Move the rows from their hidden key to the primary key: a rewrite, once, for the sake of every later look-up."""
+    for position in old.clustering_key:
+        editor.change_column(position, dropped=True, not_null=False)
+    editor.needs_rewrite = True
 
 
 def _adopt_index(editor: TableEditor, constraint: UniqueConstraint) -> None:
@@ -239,9 +258,7 @@ def _referenced_table(editor: TableEditor, constraint: ForeignKeyConstraint) -> 
         return own
     found = editor.env.catalog.find_relation(name)
     if found is None:
-        error = undefined_relation(name)
-        error.position = 0
-        raise error
+        raise undefined(editor.env, name, placed=False)
     if isinstance(found, VirtualTable):
         refuse_system(found)
     if not isinstance(found, Table):

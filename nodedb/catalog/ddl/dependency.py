@@ -9,17 +9,19 @@ Source: PostgreSQL docs, "Dependency Tracking", "DROP TABLE".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.ddl.objects import describe, qualified, shown_name
 from nodedb.catalog.ddl.rewrite import columns_in, relations_in
+from nodedb.catalog.derived import relations
+from sql.ast.deparse_names import quote_identifier
 from sql.catalog.descriptor import (
     PRIMARY_INDEX_ID,
+    Check,
     Column,
+    ForeignKey,
     Index,
     Relation,
     Schema,
@@ -27,10 +29,14 @@ from sql.catalog.descriptor import (
     Table,
     View,
 )
-from sql.catalog.snapshot import CatalogSnapshot
 from sql.errors import DependentObjectsStillExist
-from sql.ast.deparse_names import quote_identifier
 from sql.types.catalog import INT8
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.catalog.snapshot import CatalogSnapshot
 
 PartKind = Literal["object", "column", "default", "constraint", "index"]
 CASCADE_HINT = "Use DROP ... CASCADE to drop the dependent objects too."
@@ -77,12 +83,11 @@ def dependents(snapshot: CatalogSnapshot, address: Address) -> list[Dependent]:
 
 
 def _in_schema(snapshot: CatalogSnapshot, schema: Schema) -> Iterator[Dependent]:
-    for kind in (Table, View, Sequence):
-        for relation in snapshot.all(kind):
-            if relation.schema_id == schema.id and not (
-                isinstance(relation, Sequence) and relation.owned_by
-            ):
-                yield Dependent(Address("object", relation.id), False, relation.id)
+    for relation in relations(snapshot):
+        if relation.schema_id == schema.id and not (
+            isinstance(relation, Sequence) and relation.owned_by
+        ):
+            yield Dependent(Address("object", relation.id), automatic=False, order=relation.id)
 
 
 def _of_table(snapshot: CatalogSnapshot, table: Table) -> Iterator[Dependent]:
@@ -186,7 +191,8 @@ def _of_key(snapshot: CatalogSnapshot, address: Address) -> Iterator[Dependent]:
 
 def constraint_name(table: Table, constraint_id: int) -> str:
     """Return the name of a constraint by its OID."""
-    for item in (*table.checks, *table.foreign_keys):
+    items: tuple[Check | ForeignKey, ...] = (*table.checks, *table.foreign_keys)
+    for item in items:
         if item.id == constraint_id:
             return item.name
     for index in table.indexes:

@@ -5,12 +5,11 @@ Source: PostgreSQL docs, "DROP TABLE", "DROP INDEX", "TRUNCATE".
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from nodedb.catalog.ddl.dependency import Address, DropPlan, constraint_name
-from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.ddl.objects import (
     find_any,
     not_a,
@@ -18,11 +17,10 @@ from nodedb.catalog.ddl.objects import (
     require_owner,
     shown_name,
     skip_missing,
+    undefined,
 )
 from nodedb.catalog.derived import IndexPlace
-from nodedb.catalog.session_catalog import undefined_relation
-from sql.ast.ddl import Drop, Truncate
-from sql.ast.query import QualifiedName
+from sql.ast.deparse_names import quote_identifier
 from sql.catalog.catalog import VirtualTable
 from sql.catalog.descriptor import Sequence, Table, View
 from sql.catalog.snapshot import BUILTIN_SCHEMA_NAMES
@@ -36,7 +34,11 @@ from sql.errors import (
     UndefinedTable,
     WrongObjectType,
 )
-from sql.ast.deparse_names import quote_identifier
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.ddl import Drop, Truncate
+    from sql.ast.query import QualifiedName
 
 _CLASSES: Final[dict[str, type]] = {
     "table": Table,
@@ -139,7 +141,7 @@ def _find_relations(env: DdlEnvironment, statement: Drop) -> list[Address]:
         else:
             assert not isinstance(found, VirtualTable)
             schema = env.overlay.snapshot.get(found.schema_id)
-            if not (schema is not None and env.catalog.owns(schema)):  # type: ignore[arg-type]
+            if not (schema is not None and env.catalog.owns(schema)):
                 require_owner(env, found)
             _refuse_identity(env, found)
             _add(roots, Address("object", found.id))
@@ -192,9 +194,7 @@ async def truncate(env: DdlEnvironment, statement: Truncate) -> str:
     for name in statement.names:
         found = env.catalog.find_relation(name)
         if found is None:
-            error = undefined_relation(name)
-            error.position = 0
-            raise error
+            raise undefined(env, name, placed=False)
         if isinstance(found, VirtualTable):
             refuse_system(found)
         if not isinstance(found, Table):

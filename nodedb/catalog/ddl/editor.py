@@ -6,16 +6,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.ddl.names import choose_name
 from nodedb.catalog.ddl.objects import is_relation_name_taken
 from nodedb.catalog.derived import derived
-from sql.ast.query import Expression
 from sql.catalog.descriptor import Check, Column, ForeignKey, Index, Table
-from sql.catalog.snapshot import CatalogSnapshot
 from sql.errors import DuplicateObject, UndefinedColumn
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.query import Expression
+    from sql.catalog.snapshot import CatalogSnapshot
 
 
 def constraint_names(table: Table) -> set[str]:

@@ -6,20 +6,22 @@ The session implements ``DdlEnvironment``. Everything that touches rows is await
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from nodedb.catalog.changes import CatalogOverlay
-from nodedb.catalog.session_catalog import SessionCatalog
-from sql.ast.query import Expression, Query
-from sql.catalog.descriptor import (
-    Check,
-    Column,
-    ForeignKey,
-    Index,
-    Sequence,
-    Table,
-)
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nodedb.catalog.changes import CatalogOverlay
+    from nodedb.catalog.session_catalog import SessionCatalog
+    from sql.ast.query import Expression, Query
+    from sql.catalog.descriptor import (
+        Check,
+        Column,
+        ForeignKey,
+        Index,
+        Sequence,
+        Table,
+    )
 
 
 class DdlEnvironment(Protocol):
@@ -53,8 +55,8 @@ class DdlEnvironment(Protocol):
     def make_scram_secret(self, password: str) -> str:
         """Return pg_authid.rolpassword text for a password in clear."""
 
-    def role_is_connected(self, role_id: int) -> bool:
-        """Tell whether the role is the session's or current user of any session."""
+    def check_setting(self, name: str, value: str) -> None:
+        """Check a variable and its value for ALTER ROLE or DATABASE ... SET: 42704, 22023, 42501."""
 
     def connections_to(self, database_id: int) -> int:
         """Return the number of other sessions in a database."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from nodedb.catalog.ddl.alter import alter_table
 from nodedb.catalog.ddl.comment import comment
 from nodedb.catalog.ddl.drop import drop, truncate
-from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.ddl.grants import alter_default_privileges, grant
 from nodedb.catalog.ddl.index import create_index, reindex
 from nodedb.catalog.ddl.owner import alter_owner
@@ -63,6 +62,9 @@ from sql.ast.ddl import (
     UnsupportedDdl,
 )
 from sql.errors import DuplicateObject, FeatureNotSupported
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
 
 
 async def execute_ddl(statement: DdlStatement, env: DdlEnvironment) -> str:

@@ -5,16 +5,20 @@ Source: PostgreSQL docs, "GRANT", "REVOKE", "ALTER DEFAULT PRIVILEGES", "Privile
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from nodedb.catalog import acl
-from nodedb.catalog.ddl.environment import DdlEnvironment
-from nodedb.catalog.ddl.objects import find_any, kind_of, refuse_system, role_id
+from nodedb.catalog.ddl.objects import (
+    find_any,
+    kind_of,
+    refuse_system,
+    role_id,
+    undefined,
+)
 from nodedb.catalog.ddl.roles import InvalidGrantOperation
-from nodedb.catalog.session_catalog import undefined_relation
-from sql.ast.ddl import AlterDefaultPrivileges, Grant, Privilege, RoleSpec
+from nodedb.catalog.derived import relations
 from sql.catalog.descriptor import (
     AclItem,
     Database,
@@ -37,6 +41,10 @@ from sql.errors import (
     UndefinedObject,
     WrongObjectType,
 )
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.ddl import AlterDefaultPrivileges, Grant, Privilege, RoleSpec
 
 _DEFAULT_KINDS: Final = {"table": "r", "sequence": "S", "function": "f", "type": "T", "schema": "n"}
 AclOwner = Table | View | Sequence | Schema | Database
@@ -69,9 +77,7 @@ def _targets(env: DdlEnvironment, statement: Grant) -> list[AclOwner]:
             case "table" | "sequence":
                 found = find_any(env, name)
                 if found is None:
-                    error = undefined_relation(name)
-                    error.position = 0
-                    raise error
+                    raise undefined(env, name, placed=False)
                 refuse_system(found)
                 if not isinstance(found, (Table, View, Sequence)):
                     raise WrongObjectType(f'"{name.name}" is an index')
@@ -103,9 +109,10 @@ def _all_in_schemas(env: DdlEnvironment, statement: Grant) -> list[AclOwner]:
         schema_id = env.catalog.schema_id(name.name)
         if schema_id is None:
             raise InvalidSchemaName(f'schema "{name.name}" does not exist')
-        kinds = {"table": (Table, View), "sequence": (Sequence,)}.get(statement.kind, ())
-        for kind in kinds:
-            result.extend(r for r in env.overlay.snapshot.all(kind) if r.schema_id == schema_id)
+        for relation in relations(env.overlay.snapshot):
+            is_sequence = isinstance(relation, Sequence)
+            if relation.schema_id == schema_id and is_sequence == (statement.kind == "sequence"):
+                result.append(relation)
     return result
 
 

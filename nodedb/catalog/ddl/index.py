@@ -5,11 +5,12 @@ Source: PostgreSQL docs, "CREATE INDEX", "Indexes".
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from nodedb.catalog.ddl.binding import bind_over
 from nodedb.catalog.ddl.editor import TableEditor
-from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.ddl.names import index_column_names, join_column_names
 from nodedb.catalog.ddl.objects import (
     find_any,
@@ -19,13 +20,12 @@ from nodedb.catalog.ddl.objects import (
     require_create,
     require_owner,
     resolve_regclass,
+    undefined,
 )
 from nodedb.catalog.ddl.options import check_options
 from nodedb.catalog.ddl.rewrite import storable
 from nodedb.catalog.ddl.types import check_collation, check_indexable
 from nodedb.catalog.derived import IndexPlace
-from nodedb.catalog.session_catalog import undefined_relation
-from sql.ast.ddl import CreateIndex, IndexElement, Reindex
 from sql.ast.query import ColumnRef, Expression
 from sql.catalog.descriptor import Column, Index, IndexKey, Table
 from sql.errors import (
@@ -37,6 +37,10 @@ from sql.errors import (
     UndefinedObject,
     WrongObjectType,
 )
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.ddl import CreateIndex, IndexElement, Reindex
 
 _OTHER_METHODS = frozenset(("gin", "gist", "spgist", "brin"))
 _KEYS_MAX = 32
@@ -94,9 +98,7 @@ async def create_index(env: DdlEnvironment, statement: CreateIndex) -> str:
 def _table_to_index(env: DdlEnvironment, statement: CreateIndex) -> Table:
     found = find_any(env, statement.table)
     if found is None:
-        error = undefined_relation(statement.table)
-        error.position = 0
-        raise error
+        raise undefined(env, statement.table, placed=False)
     refuse_system(found)
     if not isinstance(found, Table):
         kind = kind_of(found)
@@ -170,10 +172,38 @@ def _key(env: DdlEnvironment, table: Table, element: IndexElement, method: str) 
 
 
 _OPERATOR_CLASSES = frozenset(
-    """array_ops bool_ops bpchar_ops bpchar_pattern_ops bytea_ops char_ops date_ops float4_ops
-    float8_ops int2_ops int4_ops int8_ops interval_ops jsonb_ops name_ops numeric_ops oid_ops
-    oidvector_ops pg_lsn_ops record_ops text_ops text_pattern_ops time_ops timestamp_ops
-    timestamptz_ops timetz_ops uuid_ops varchar_ops varchar_pattern_ops xid8_ops""".split()
+    [
+        "array_ops",
+        "bool_ops",
+        "bpchar_ops",
+        "bpchar_pattern_ops",
+        "bytea_ops",
+        "char_ops",
+        "date_ops",
+        "float4_ops",
+        "float8_ops",
+        "int2_ops",
+        "int4_ops",
+        "int8_ops",
+        "interval_ops",
+        "jsonb_ops",
+        "name_ops",
+        "numeric_ops",
+        "oid_ops",
+        "oidvector_ops",
+        "pg_lsn_ops",
+        "record_ops",
+        "text_ops",
+        "text_pattern_ops",
+        "time_ops",
+        "timestamp_ops",
+        "timestamptz_ops",
+        "timetz_ops",
+        "uuid_ops",
+        "varchar_ops",
+        "varchar_pattern_ops",
+        "xid8_ops",
+    ]
 )
 
 
@@ -211,13 +241,11 @@ async def reindex(env: DdlEnvironment, statement: Reindex) -> str:
         return "REINDEX"
     found = find_any(env, name)
     if found is None:
-        error = undefined_relation(name)
-        error.position = 0
-        raise error
+        raise undefined(env, name, placed=False)
     if kind == "index":
         if not isinstance(found, IndexPlace):
             raise WrongObjectType(f'"{name.name}" is not an index')
-        table, chosen = found.table, [found.index] if found.index is not None else []
+        table, chosen = found.table, [found.definition] if found.definition is not None else []
     else:
         if not isinstance(found, Table):
             raise WrongObjectType(f'"{name.name}" is not a table or materialized view')

@@ -5,8 +5,7 @@ Source: PostgreSQL docs, "CREATE TABLE", "CREATE INDEX", "Identifiers and Key Wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sql.ast.query import (
     Case,
@@ -22,6 +21,9 @@ from sql.ast.query import (
     Subscript,
     TypeCast,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
 
 NAME_BYTES_MAX: Final = 63
 

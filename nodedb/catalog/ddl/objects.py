@@ -5,18 +5,18 @@ Source: PostgreSQL docs, "Privileges", "Dependency Tracking".
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nodedb.catalog import acl
-from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.derived import IndexPlace, find_index
 from nodedb.catalog.session_catalog import undefined_relation
-from sql.ast.ddl import RoleSpec
+from sql.ast.deparse_names import quote_identifier
 from sql.ast.query import QualifiedName
 from sql.catalog.catalog import BindableRelation, VirtualTable
 from sql.catalog.descriptor import (
     INFORMATION_SCHEMA_ID,
     PG_CATALOG_ID,
+    AclItem,
     AnyDescriptor,
     Database,
     Descriptor,
@@ -33,10 +33,14 @@ from sql.errors import (
     InsufficientPrivilege,
     InvalidSchemaName,
     InvalidTableDefinition,
+    SqlError,
     UndefinedObject,
     WrongObjectType,
 )
-from sql.ast.deparse_names import quote_identifier
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.ddl import RoleSpec
 
 AnyRelation = BindableRelation | IndexPlace
 _ARTICLES: Final = {
@@ -151,7 +155,7 @@ def require_table(
         if missing_ok:
             skip_missing(env, f'relation "{name.name}"')
             return None
-        raise undefined_relation(name)
+        raise undefined(env, name)
     refuse_system(found)
     if isinstance(found, Table):
         require_owner(env, found)
@@ -164,6 +168,19 @@ def require_table(
         f'ALTER action {action} cannot be performed on relation "{name.name}"',
         detail=f"This operation is not supported for {plural}.",
     )
+
+
+def undefined(env: DdlEnvironment, name: QualifiedName, *, placed: bool = True) -> SqlError:
+    """Return the error for a relation that does not exist, or whose schema does not (3F000).
+
+    Without ``placed`` it has no position, as PostgreSQL gives none outside of parse analysis.
+    """
+    error: SqlError = undefined_relation(name)
+    if name.schema and env.catalog.schema_id(name.schema) is None:
+        error = InvalidSchemaName(f'schema "{name.schema}" does not exist', span=name.span)
+    if not placed:
+        error.position = 0
+    return error
 
 
 def refuse_system(found: AnyRelation) -> None:
@@ -285,7 +302,7 @@ def split_name(text: str) -> list[str]:
     return parts
 
 
-def initial_acl(env: DdlEnvironment, kind: str, schema_id: int) -> tuple[acl.AclItem, ...] | None:
+def initial_acl(env: DdlEnvironment, kind: str, schema_id: int) -> tuple[AclItem, ...] | None:
     """Return what ALTER DEFAULT PRIVILEGES gives a new object of the current role; ``kind`` as in pg_default_acl."""
     catalog = env.catalog
     owner = env.overlay.snapshot.role_by_id(catalog.user_id)

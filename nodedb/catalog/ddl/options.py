@@ -6,12 +6,14 @@ Source: PostgreSQL docs, "CREATE TABLE" (Storage Parameters), "CREATE INDEX", "C
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nodedb.catalog.ddl.objects import split_name
-from sql.ast.ddl import OptionValue, StorageOption
-from sql.catalog.descriptor import Table
 from sql.errors import InvalidParameterValue, InvalidTableDefinition, UndefinedColumn
+
+if TYPE_CHECKING:
+    from sql.ast.ddl import OptionValue, StorageOption
+    from sql.catalog.descriptor import Table
 
 DISTRIBUTE_BY: Final = "distribute_by"
 _INTEGERS: Final = {

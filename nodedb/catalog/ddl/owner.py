@@ -5,10 +5,11 @@ Source: PostgreSQL docs, "ALTER TABLE", "ALTER DATABASE", "ALTER SCHEMA".
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from nodedb.catalog import acl
-from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.ddl.objects import (
     find_any,
     kind_of,
@@ -16,10 +17,9 @@ from nodedb.catalog.ddl.objects import (
     refuse_system,
     require_owner,
     role_id,
+    undefined,
 )
 from nodedb.catalog.derived import IndexPlace
-from nodedb.catalog.session_catalog import undefined_relation
-from sql.ast.ddl import AlterOwner, RoleSpec
 from sql.catalog.catalog import VirtualTable
 from sql.catalog.descriptor import AclItem, AnyDescriptor, Schema, Sequence, Table, View
 from sql.errors import (
@@ -29,6 +29,10 @@ from sql.errors import (
     InvalidSchemaName,
     UndefinedObject,
 )
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.ddl import AlterOwner, RoleSpec
 
 
 async def alter_owner(env: DdlEnvironment, statement: AlterOwner) -> str:
@@ -49,7 +53,7 @@ async def alter_owner(env: DdlEnvironment, statement: AlterOwner) -> str:
         case "sequence" | "view" | "table":
             relation = find_any(env, name)
             if relation is None:
-                raise undefined_relation(name)
+                raise undefined(env, name)
             refuse_system(relation)
             if isinstance(relation, (IndexPlace, VirtualTable)) or (
                 kind_of(relation) != statement.kind and statement.kind != "table"
@@ -98,7 +102,6 @@ def _require_create(env: DdlEnvironment, descriptor: AnyDescriptor, new_owner: i
 
 def give(env: DdlEnvironment, descriptor: AnyDescriptor, new_owner: int) -> None:
     """Replace the owner in an object, its privileges and its owned sequences, without checks."""
-
     old_owner = descriptor.owner
     items = descriptor.acl
     if items is not None:

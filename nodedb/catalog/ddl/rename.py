@@ -6,10 +6,11 @@ names as aliases. Source: PostgreSQL docs, "ALTER TABLE", "ALTER VIEW", "ALTER R
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from nodedb.catalog.ddl.alter import constraint_id
-from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.ddl.objects import (
     find_any,
     find_in,
@@ -19,14 +20,12 @@ from nodedb.catalog.ddl.objects import (
     refuse_system,
     require_owner,
     skip_missing,
+    undefined,
 )
 from nodedb.catalog.ddl.rewrite import pin_relation, rename_column
 from nodedb.catalog.ddl.roles import check_role_name, current_role
 from nodedb.catalog.ddl.schema import check_schema_name
 from nodedb.catalog.derived import IndexPlace
-from nodedb.catalog.session_catalog import undefined_relation
-from sql.ast.ddl import Rename
-from sql.ast.query import Expression
 from sql.catalog.catalog import VirtualTable
 from sql.catalog.descriptor import Index, Relation, Table, View, ViewColumn
 from sql.errors import (
@@ -39,12 +38,16 @@ from sql.errors import (
     InsufficientPrivilege,
     InvalidCatalogName,
     InvalidSchemaName,
-    InvalidTableDefinition,
     ObjectInUse,
     UndefinedColumn,
     UndefinedObject,
     WrongObjectType,
 )
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.ddl import Rename
+    from sql.ast.query import Expression
 
 
 async def rename(env: DdlEnvironment, statement: Rename) -> str:
@@ -122,7 +125,7 @@ async def _rename_relation(env: DdlEnvironment, statement: Rename) -> None:
     found = find_any(env, name)
     if found is None:
         if not statement.if_exists:
-            raise undefined_relation(name)
+            raise undefined(env, name)
         skip_missing(env, f'relation "{name.name}"')
         return
     refuse_system(found)
@@ -130,7 +133,7 @@ async def _rename_relation(env: DdlEnvironment, statement: Rename) -> None:
     if (
         kind in ("view", "sequence", "index", "materialized view")
         and kind_of(found) != kind
-        and not (kind == "index" and isinstance(found, (Table, View)))
+        and not (kind == "index" and not isinstance(found, IndexPlace))
     ):
         error = not_a(kind, found, name.name)
         error.hint = ""
@@ -169,7 +172,7 @@ async def _rename_part(env: DdlEnvironment, statement: Rename) -> None:
     found = find_any(env, name)
     if found is None:
         if not statement.if_exists:
-            raise undefined_relation(name)
+            raise undefined(env, name)
         skip_missing(env, f'relation "{name.name}"')
         return
     refuse_system(found)
@@ -295,8 +298,3 @@ def _rename_constraint(env: DdlEnvironment, table: Table, statement: Rename) -> 
 def _require_free(env: DdlEnvironment, table: Table, name: str) -> None:
     if find_in(env, table.schema_id, name) is not None:
         raise DuplicateTable(f'relation "{name}" already exists')
-
-
-def refuse_system_column(name: str) -> InvalidTableDefinition:
-    """Return the error for renaming a system column."""
-    return InvalidTableDefinition(f'cannot rename system column "{name}"')

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -20,6 +19,9 @@ from sql.ast.query import (
     TypeName,
 )
 from sql.ast.walk import strip_spans, transform, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NodeT = TypeVar("NodeT", bound=Node)
 

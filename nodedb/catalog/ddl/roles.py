@@ -6,27 +6,16 @@ Source: PostgreSQL docs, "Database Roles", "CREATE ROLE", "GRANT", "DROP OWNED".
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from nodedb.catalog import acl
 from nodedb.catalog.ddl.dependency import Address, DropPlan
-from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.ddl.objects import describe, named_role, role_id, skip_missing
 from nodedb.catalog.ddl.options import option_text
 from nodedb.catalog.ddl.owner import give
-from sql.ast.ddl import (
-    AlterRole,
-    AlterSettings,
-    CreateRole,
-    DropOwned,
-    DropRole,
-    GrantRole,
-    ReassignOwned,
-    RoleOption,
-    RoleSpec,
-)
+from nodedb.catalog.derived import relations
 from sql.catalog.descriptor import (
     FIRST_USER_ID,
     AclItem,
@@ -55,6 +44,20 @@ from sql.errors import (
 from sql.types.base import NO_TYPMOD
 from sql.types.catalog import TIMESTAMPTZ
 from sql.types.io import text_input
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.ddl import (
+        AlterRole,
+        AlterSettings,
+        CreateRole,
+        DropOwned,
+        DropRole,
+        GrantRole,
+        ReassignOwned,
+        RoleOption,
+        RoleSpec,
+    )
 
 _FLAGS: Final = {
     "superuser": "superuser",
@@ -263,8 +266,9 @@ async def drop_role(env: DdlEnvironment, statement: DropRole) -> str:
 def _all_objects(env: DdlEnvironment) -> list[AnyDescriptor]:
     snapshot = env.overlay.snapshot
     result: list[AnyDescriptor] = []
-    for kind in (Database, Schema, Table, View, Sequence):
-        result.extend(snapshot.all(kind))
+    result.extend(snapshot.all(Database))
+    result.extend(snapshot.all(Schema))
+    result.extend(relations(snapshot))
     return result
 
 
@@ -415,6 +419,8 @@ async def alter_settings(env: DdlEnvironment, statement: AlterSettings) -> str:
         if database is None:
             raise InvalidCatalogName(f'database "{statement.database}" does not exist')
     value = _setting_text(statement)
+    if value is not None:
+        env.check_setting(statement.name, value)
     if statement.role is None and not statement.all_roles:
         assert database is not None
         if not env.catalog.owns(database):

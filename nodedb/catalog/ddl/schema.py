@@ -6,7 +6,7 @@ Source: PostgreSQL docs, "CREATE SCHEMA", "CREATE DATABASE", "DROP DATABASE", "A
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -24,10 +24,10 @@ from nodedb.catalog.ddl.objects import (
     require_owner,
     role_id,
     skip_missing,
+    undefined,
 )
 from nodedb.catalog.ddl.options import option_text
-from nodedb.catalog.derived import IndexPlace
-from nodedb.catalog.session_catalog import undefined_relation
+from nodedb.catalog.derived import IndexPlace, relations
 from sql.ast.ddl import (
     AlterDatabase,
     CreateDatabase,
@@ -42,7 +42,6 @@ from sql.ast.ddl import (
     SetSchema,
     StorageOption,
 )
-from sql.ast.query import QualifiedName
 from sql.catalog.catalog import VirtualTable
 from sql.catalog.descriptor import Database, Role, Schema, Sequence, Table, View
 from sql.catalog.snapshot import BUILTIN_SCHEMA_NAMES
@@ -63,6 +62,9 @@ from sql.errors import (
     UndefinedObject,
     WrongObjectType,
 )
+
+if TYPE_CHECKING:
+    from sql.ast.query import QualifiedName
 
 _DATABASE_OPTIONS: Final = frozenset(
     (
@@ -128,7 +130,13 @@ async def create_schema(env: DdlEnvironment, statement: CreateSchema, execute: E
         )
     )
     # Foreign keys and views may come before what they need only in this order: sequences, tables, the rest.
-    ranks = {CreateSequence: 0, CreateTable: 1, CreateView: 2, CreateIndex: 3, Grant: 4}
+    ranks: dict[object, int] = {
+        CreateSequence: 0,
+        CreateTable: 1,
+        CreateView: 2,
+        CreateIndex: 3,
+        Grant: 4,
+    }
     for element in sorted(statement.elements, key=lambda item: ranks[type(item)]):
         await execute(_inside(element, name), env)
     return "CREATE SCHEMA"
@@ -163,7 +171,7 @@ async def set_schema(env: DdlEnvironment, statement: SetSchema) -> str:
     found = find_any(env, name)
     if found is None:
         if not statement.if_exists:
-            raise undefined_relation(name)
+            raise undefined(env, name)
         skip_missing(env, f'relation "{name.name}"')
         return tag
     refuse_system(found)
@@ -290,11 +298,7 @@ def _check_encoding(options: dict[str, StorageOption]) -> None:
 def _has_relations(env: DdlEnvironment, database_id: int) -> bool:
     snapshot = env.overlay.snapshot
     schemas = {schema.id for schema in snapshot.all(Schema) if schema.database_id == database_id}
-    return any(
-        relation.schema_id in schemas
-        for kind in (Table, View, Sequence)
-        for relation in snapshot.all(kind)
-    )
+    return any(relation.schema_id in schemas for relation in relations(snapshot))
 
 
 async def drop_database(env: DdlEnvironment, statement: Drop) -> str:
@@ -321,12 +325,11 @@ async def drop_database(env: DdlEnvironment, statement: Drop) -> str:
             detail=f"There {plural} using the database.",
         )
     schemas = {schema.id for schema in snapshot.all(Schema) if schema.database_id == database.id}
-    for kind in (Table, View, Sequence):
-        for relation in list(snapshot.all(kind)):
-            if relation.schema_id in schemas:
-                env.overlay.delete(relation.id)
-                if not isinstance(relation, View):
-                    await env.clear_storage(relation.storage_id)
+    for relation in relations(snapshot):
+        if relation.schema_id in schemas:
+            env.overlay.delete(relation.id)
+            if not isinstance(relation, View):
+                await env.clear_storage(relation.storage_id)
     for schema_id in sorted(schemas):
         env.overlay.delete(schema_id)
     for role in list(snapshot.all(Role)):

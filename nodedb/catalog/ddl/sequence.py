@@ -6,10 +6,10 @@ Source: PostgreSQL docs, "CREATE SEQUENCE", "ALTER SEQUENCE".
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.ddl.objects import (
     creation_schema,
     find_any,
@@ -20,10 +20,9 @@ from nodedb.catalog.ddl.objects import (
     refuse_system,
     require_owner,
     skip_missing,
+    undefined,
 )
 from nodedb.catalog.ddl.types import resolve_type
-from nodedb.catalog.session_catalog import undefined_relation
-from sql.ast.ddl import AlterSequence, CreateSequence, SequenceOptions
 from sql.ast.query import QualifiedName
 from sql.catalog.descriptor import Sequence, Table
 from sql.errors import (
@@ -33,8 +32,12 @@ from sql.errors import (
     UndefinedColumn,
     WrongObjectType,
 )
-from sql.types.base import SqlType
 from sql.types.catalog import INT2, INT4, INT8, type_by_oid
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.ddl import AlterSequence, CreateSequence, SequenceOptions
+    from sql.types.base import SqlType
 
 RANGES = {
     INT2.oid: (-(1 << 15), (1 << 15) - 1),
@@ -180,7 +183,7 @@ async def make_sequence(
     return sequence
 
 
-def _fields(shape: SequenceShape) -> dict[str, int]:
+def _fields(shape: SequenceShape) -> dict[str, Any]:
     return {
         "type_oid": shape.type_oid,
         "start": shape.start,
@@ -215,7 +218,7 @@ def _owned(env: DdlEnvironment, sequence: Sequence, path: tuple[str, ...]) -> Se
     name = QualifiedName(path[-2], path[-3] if len(path) > 2 else "")
     table = find_any(env, name)
     if table is None:
-        raise undefined_relation(name)
+        raise undefined(env, name)
     if not isinstance(table, Table):
         raise WrongObjectType(
             f'sequence cannot be owned by relation "{name.name}"',
@@ -258,7 +261,7 @@ async def alter_sequence(env: DdlEnvironment, statement: AlterSequence) -> str:
     found = find_any(env, statement.name)
     if found is None:
         if not statement.if_exists:
-            raise undefined_relation(statement.name)
+            raise undefined(env, statement.name)
         skip_missing(env, f'relation "{statement.name.name}"')
         return "ALTER SEQUENCE"
     refuse_system(found)

@@ -5,7 +5,7 @@ Source: PostgreSQL docs, "CREATE TABLE", "CREATE TABLE AS".
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -18,17 +18,16 @@ from nodedb.catalog.ddl.columns import (
 )
 from nodedb.catalog.ddl.constraints import add_check, add_foreign_key, add_key
 from nodedb.catalog.ddl.editor import TableEditor
-from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.ddl.names import index_column_names, join_column_names
 from nodedb.catalog.ddl.objects import (
     creation_schema,
     initial_acl,
     is_temporary,
     name_exists,
+    undefined,
 )
 from nodedb.catalog.ddl.options import check_options, distribution
 from nodedb.catalog.ddl.types import check_column_type
-from nodedb.catalog.session_catalog import undefined_relation
 from sql.ast.ddl import (
     CheckConstraint,
     ColumnDefinition,
@@ -42,7 +41,6 @@ from sql.ast.ddl import (
     TableConstraint,
     UniqueConstraint,
 )
-from sql.ast.query import QualifiedName
 from sql.catalog.catalog import VirtualTable
 from sql.catalog.descriptor import Column, Sequence, Table, View
 from sql.errors import (
@@ -55,6 +53,10 @@ from sql.errors import (
     WrongObjectType,
 )
 from sql.types.catalog import INT8, TEXT, UNKNOWN, type_by_oid
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.query import QualifiedName
 
 _LIKE_PARTS: Final = frozenset(
     (
@@ -158,23 +160,24 @@ class _Builder:
 
     async def build(self, statement: CreateTable) -> Table:
         """Add all elements and store the table."""
-        definitions: list[Definition | LikeClause] = []
+        definitions: list[Definition | LikeClause | TableConstraint] = []
         for element in statement.elements:
             match element:
                 case ColumnDefinition():
                     definitions.append(analyze_definition(element, self.editor.table.name))
-                case LikeClause():
+                case _:
                     definitions.append(element)
-                case CheckConstraint() | UniqueConstraint() | ForeignKeyConstraint():
-                    self.constraints.append(element)
         for definition in definitions:
-            if isinstance(definition, LikeClause):
-                await self._copy_columns(definition)
-            else:
-                await self._add(definition)
+            match definition:
+                case LikeClause():
+                    await self._copy_columns(definition)
+                case Definition():
+                    await self._add(definition)
+                case _:
+                    self.constraints.append(definition)
         self._require_one_primary()
-        for position, constraint in self.generated:
-            set_generated(self.editor, position, constraint)
+        for position, generated in self.generated:
+            set_generated(self.editor, position, generated)
         self._add_checks()
         self._add_keys()
         for constraint in self.constraints:
@@ -237,7 +240,7 @@ class _Builder:
     async def _copy_columns(self, clause: LikeClause) -> None:
         found = self.env.catalog.find_relation(clause.table)
         if found is None:
-            raise undefined_relation(clause.table)
+            raise undefined(self.env, clause.table)
         if isinstance(found, (VirtualTable, View)):
             columns = found.columns
             for item in columns:

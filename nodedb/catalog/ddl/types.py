@@ -5,10 +5,8 @@ Source: PostgreSQL docs, "Data Types", "CREATE TABLE".
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from nodedb.catalog.ddl.environment import DdlEnvironment
-from sql.ast.query import TypeName
 from sql.errors import (
     FeatureNotSupported,
     InvalidTableDefinition,
@@ -25,6 +23,10 @@ from sql.types.catalog import (
     type_by_name,
 )
 from sql.types.typmod import typmod_in
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.query import TypeName
 
 SERIAL_TYPES: Final = {
     "serial": INT4,

@@ -5,10 +5,11 @@ Source: PostgreSQL docs, "CREATE VIEW".
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
 from nodedb.catalog.ddl.binding import bind_view
-from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.ddl.objects import (
     creation_schema,
     find_in,
@@ -17,11 +18,11 @@ from nodedb.catalog.ddl.objects import (
     require_owner,
 )
 from nodedb.catalog.ddl.options import check_options
-from nodedb.catalog.ddl.rewrite import strip_spans, walk
-from sql.ast.ddl import CreateView
 from sql.ast.query import (
     CommonTable,
+    Delete,
     Insert,
+    QualifiedName,
     Query,
     Select,
     Star,
@@ -30,8 +31,8 @@ from sql.ast.query import (
     Update,
     WithClause,
 )
-from sql.ast.query import Delete, QualifiedName
-from sql.catalog.descriptor import Relation, Sequence, Table, View, ViewColumn
+from sql.ast.walk import strip_spans
+from sql.catalog.descriptor import Sequence, Table, View, ViewColumn
 from sql.errors import (
     DuplicateColumn,
     DuplicateTable,
@@ -42,6 +43,10 @@ from sql.errors import (
 )
 from sql.types.catalog import TEXT, UNKNOWN, type_by_oid
 from sql.types.typmod import format_type
+
+if TYPE_CHECKING:
+    from nodedb.catalog.ddl.environment import DdlEnvironment
+    from sql.ast.ddl import CreateView
 
 
 async def create_view(env: DdlEnvironment, statement: CreateView) -> str:
@@ -161,8 +166,3 @@ def _shown(column: ViewColumn) -> str:
     sql_type = type_by_oid(column.type_oid)
     assert sql_type is not None, column
     return format_type(sql_type, column.typmod)
-
-
-def reads(query: object, relation: Relation) -> bool:
-    """Tell whether a stored query mentions a relation."""
-    return any(isinstance(n, TableRef) and n.relation_id == relation.id for n in walk(query))

@@ -7,7 +7,7 @@ types here. Source: PostgreSQL docs, "The Information Schema".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nodedb.catalog import acl
 from nodedb.catalog.derived import derived
@@ -20,11 +20,8 @@ from nodedb.catalog.virtual.registry import (
 from nodedb.catalog.virtual.relations import all_indexes, expression_text
 from sql.ast.deparse import deparse_query
 from sql.catalog.descriptor import Column, Relation, Sequence, Table, View
-from sql.catalog.snapshot import CatalogSnapshot
 from sql.functions.builtin import REGISTRY
-from sql.functions.context import ExecutionContext
 from sql.functions.tables import SIGNATURE_ROWS
-from sql.types.base import SqlType
 from sql.types.catalog import (
     BPCHAR,
     DATE,
@@ -46,6 +43,11 @@ from sql.types.catalog import (
 )
 from sql.types.typmod import numeric_precision_and_scale
 
+if TYPE_CHECKING:
+    from sql.catalog.snapshot import CatalogSnapshot
+    from sql.functions.context import ExecutionContext
+    from sql.types.base import SqlType
+
 OCTETS_MAX: Final = 1073741824
 _INTEGER_BITS: Final = {INT2: 16, INT4: 32, INT8: 64}
 _FLOAT_BITS: Final = {FLOAT4: 24, FLOAT8: 53}
@@ -66,9 +68,7 @@ class RoleView:
         """Tell whether the role owns the relation or holds something on it or on a column."""
         if self.superuser or relation.owner in self.roles:
             return True
-        if acl.held(
-            self.catalog.snapshot, self.role_id, relation, self.catalog.database_id
-        ):
+        if acl.held(self.catalog.snapshot, self.role_id, relation, self.catalog.database_id):
             return True
         return isinstance(relation, Table) and any(
             acl.held_on_column(column.acl, self.roles) for column in relation.visible_columns
@@ -144,7 +144,8 @@ def _schemata(view: RoleView) -> Iterator[Record]:
         owner = owners.get(schema_id, 10)
         if view.superuser or owner in view.roles:
             yield {
-                "catalog_name": view.database, "schema_name": name,
+                "catalog_name": view.database,
+                "schema_name": name,
                 "schema_owner": view.catalog.role_name(owner),
             }
 
@@ -157,19 +158,23 @@ def _tables(view: RoleView) -> Iterator[Record]:
         yield {
             **view.place("table", table),
             "table_type": "LOCAL TEMPORARY" if table.temporary_session else "BASE TABLE",
-            "is_insertable_into": "YES", "is_typed": "NO",
+            "is_insertable_into": "YES",
+            "is_typed": "NO",
             "commit_action": "PRESERVE" if table.temporary_session else None,
         }
     for item in view.views():
         yield {
-            **view.place("table", item), "table_type": "VIEW",
-            "is_insertable_into": yes(_is_updatable(item)), "is_typed": "NO",
+            **view.place("table", item),
+            "table_type": "VIEW",
+            "is_insertable_into": yes(_is_updatable(item)),
+            "is_typed": "NO",
         }
     for system in virtual_tables().by_oid.values():
         yield {
             **view.named("table", system.schema_id, system.name),
             "table_type": "VIEW" if system.is_view else "BASE TABLE",
-            "is_insertable_into": "NO", "is_typed": "NO",
+            "is_insertable_into": "NO",
+            "is_typed": "NO",
         }
 
 
@@ -201,7 +206,8 @@ def type_columns(sql_type: SqlType, typmod: int) -> Record:
             result["character_octet_length"] = OCTETS_MAX
     elif sql_type in _INTEGER_BITS:
         result |= {
-            "numeric_precision": _INTEGER_BITS[sql_type], "numeric_precision_radix": 2,
+            "numeric_precision": _INTEGER_BITS[sql_type],
+            "numeric_precision_radix": 2,
             "numeric_scale": 0,
         }
     elif sql_type in _FLOAT_BITS:
@@ -250,14 +256,19 @@ def _columns(view: RoleView) -> Iterator[Record]:
             }
 
 
-def _plain_column(
-    view: RoleView, name: str, number: int, sql_type: SqlType, typmod: int
-) -> Record:
+def _plain_column(view: RoleView, name: str, number: int, sql_type: SqlType, typmod: int) -> Record:
     return {
-        "column_name": name, "ordinal_position": number, "is_nullable": "YES",
-        **type_columns(sql_type, typmod), "udt_catalog": view.database,
-        "udt_schema": "pg_catalog", "udt_name": sql_type.name, "dtd_identifier": str(number),
-        "is_self_referencing": "NO", "is_identity": "NO", "identity_cycle": "NO",
+        "column_name": name,
+        "ordinal_position": number,
+        "is_nullable": "YES",
+        **type_columns(sql_type, typmod),
+        "udt_catalog": view.database,
+        "udt_schema": "pg_catalog",
+        "udt_name": sql_type.name,
+        "dtd_identifier": str(number),
+        "is_self_referencing": "NO",
+        "is_identity": "NO",
+        "identity_cycle": "NO",
         "is_generated": "NEVER",
     }
 
@@ -266,13 +277,15 @@ def _column(view: RoleView, table: Table, column: Column) -> Record:
     result = {
         **view.place("table", table),
         **_plain_column(view, column.name, column.number, column.type, column.typmod),
-        "is_nullable": yes(not column.not_null), "is_updatable": "YES",
+        "is_nullable": yes(not column.not_null),
+        "is_updatable": "YES",
     }
     if column.default is not None:
         result["column_default"] = expression_text(view.catalog, column.default)
     if column.collation:
         result |= {
-            "collation_catalog": view.database, "collation_schema": "pg_catalog",
+            "collation_catalog": view.database,
+            "collation_schema": "pg_catalog",
             "collation_name": column.collation,
         }
     if column.generated is not None:
@@ -283,10 +296,13 @@ def _column(view: RoleView, table: Table, column: Column) -> Record:
     sequence = view.catalog.snapshot.get(column.sequence_id)
     if column.identity and isinstance(sequence, Sequence):
         result |= {
-            "is_identity": "YES", "identity_generation": column.identity.upper(),
-            "identity_start": str(sequence.start), "identity_increment": str(sequence.increment),
+            "is_identity": "YES",
+            "identity_generation": column.identity.upper(),
+            "identity_start": str(sequence.start),
+            "identity_increment": str(sequence.increment),
             "identity_maximum": str(sequence.max_value),
-            "identity_minimum": str(sequence.min_value), "identity_cycle": yes(sequence.cycle),
+            "identity_minimum": str(sequence.min_value),
+            "identity_cycle": yes(sequence.cycle),
         }
     return result
 
@@ -301,7 +317,8 @@ def _table_constraints(view: RoleView) -> Iterator[Record]:
                 kind = "PRIMARY KEY" if index.primary else "UNIQUE"
                 row = _constraint(view, table, index.name, kind)
                 yield {
-                    **row, "is_deferrable": yes(index.deferrable),
+                    **row,
+                    "is_deferrable": yes(index.deferrable),
                     "initially_deferred": yes(index.initially_deferred),
                     "nulls_distinct": None if index.primary else yes(not index.nulls_not_distinct),
                 }
@@ -323,8 +340,11 @@ def _not_null_name(table: Table, column: Column) -> str:
 
 def _constraint(view: RoleView, table: Table, name: str, kind: str) -> Record:
     return {
-        **view.named("constraint", table.schema_id, name), **view.place("table", table),
-        "constraint_type": kind, "is_deferrable": "NO", "initially_deferred": "NO",
+        **view.named("constraint", table.schema_id, name),
+        **view.place("table", table),
+        "constraint_type": kind,
+        "is_deferrable": "NO",
+        "initially_deferred": "NO",
         "enforced": "YES",
     }
 
@@ -371,7 +391,8 @@ def _key_column_usage(view: RoleView) -> Iterator[Record]:
             ):
                 yield {
                     **view.named("constraint", table.schema_id, key.name),
-                    **view.place("table", table), "column_name": table.columns[position].name,
+                    **view.place("table", table),
+                    "column_name": table.columns[position].name,
                     "ordinal_position": number,
                     "position_in_unique_constraint": order.index(referenced) + 1,
                 }
@@ -392,9 +413,11 @@ def _referential_constraints(view: RoleView) -> Iterator[Record]:
                 else {}
             )
             yield {
-                **view.named("constraint", table.schema_id, key.name), **unique,
+                **view.named("constraint", table.schema_id, key.name),
+                **unique,
                 "match_option": "FULL" if key.match_full else "NONE",
-                "update_rule": key.on_update.upper(), "delete_rule": key.on_delete.upper(),
+                "update_rule": key.on_update.upper(),
+                "delete_rule": key.on_delete.upper(),
             }
 
 
@@ -418,7 +441,8 @@ def _constraint_column_usage(view: RoleView) -> Iterator[Record]:
         for owner, column_name, constraint_name in used:
             if view.owns(owner):
                 yield {
-                    **view.place("table", owner), "column_name": column_name,
+                    **view.place("table", owner),
+                    "column_name": column_name,
                     **view.named("constraint", table.schema_id, constraint_name),
                 }
 
@@ -451,9 +475,12 @@ def _views(view: RoleView) -> Iterator[Record]:
             "view_definition": deparse_query(item.query, pretty=True) + ";"
             if view.owns(item)
             else None,
-            "check_option": item.check_option.upper() or "NONE", "is_updatable": updatable,
-            "is_insertable_into": updatable, "is_trigger_updatable": "NO",
-            "is_trigger_deletable": "NO", "is_trigger_insertable_into": "NO",
+            "check_option": item.check_option.upper() or "NONE",
+            "is_updatable": updatable,
+            "is_insertable_into": updatable,
+            "is_trigger_updatable": "NO",
+            "is_trigger_deletable": "NO",
+            "is_trigger_insertable_into": "NO",
         }
 
 
@@ -479,7 +506,8 @@ def _view_column_usage(view: RoleView) -> Iterator[Record]:
     for item, relation, position in _used_by_views(view):
         if position >= 0 and isinstance(relation, (Table, View)):
             yield {
-                **view.place("view", item), **view.place("table", relation),
+                **view.place("view", item),
+                **view.place("table", relation),
                 "column_name": relation.columns[position].name,
             }
 
@@ -492,9 +520,12 @@ def _sequences(view: RoleView) -> Iterator[Record]:
         sql_type = type_by_oid(sequence.type_oid)
         assert sql_type is not None
         yield {
-            **view.place("sequence", sequence), **type_columns(sql_type, -1),
-            "start_value": str(sequence.start), "minimum_value": str(sequence.min_value),
-            "maximum_value": str(sequence.max_value), "increment": str(sequence.increment),
+            **view.place("sequence", sequence),
+            **type_columns(sql_type, -1),
+            "start_value": str(sequence.start),
+            "minimum_value": str(sequence.min_value),
+            "maximum_value": str(sequence.max_value),
+            "increment": str(sequence.increment),
             "cycle_option": yes(sequence.cycle),
         }
 
@@ -506,17 +537,27 @@ def _routines(view: RoleView) -> Iterator[Record]:
             continue
         result = row.result
         yield {
-            "specific_catalog": view.database, "specific_schema": "pg_catalog",
-            "specific_name": f"{row.name}_{row.oid}", "routine_catalog": view.database,
-            "routine_schema": "pg_catalog", "routine_name": row.name,
+            "specific_catalog": view.database,
+            "specific_schema": "pg_catalog",
+            "specific_name": f"{row.name}_{row.oid}",
+            "routine_catalog": view.database,
+            "routine_schema": "pg_catalog",
+            "routine_name": row.name,
             "routine_type": "FUNCTION" if row.kind == "f" else None,
             "data_type": "ARRAY" if result.is_array else result.display_name,
-            "type_udt_catalog": view.database, "type_udt_schema": "pg_catalog",
-            "type_udt_name": result.name, "dtd_identifier": "0", "routine_body": "EXTERNAL",
-            "external_name": row.name, "external_language": "INTERNAL",
-            "parameter_style": "GENERAL", "is_deterministic": yes(row.volatility == "i"),
-            "sql_data_access": "MODIFIES", "is_null_call": yes(row.strict),
-            "schema_level_routine": "YES", "security_type": "INVOKER",
+            "type_udt_catalog": view.database,
+            "type_udt_schema": "pg_catalog",
+            "type_udt_name": result.name,
+            "dtd_identifier": "0",
+            "routine_body": "EXTERNAL",
+            "external_name": row.name,
+            "external_language": "INTERNAL",
+            "parameter_style": "GENERAL",
+            "is_deterministic": yes(row.volatility == "i"),
+            "sql_data_access": "MODIFIES",
+            "is_null_call": yes(row.strict),
+            "schema_level_routine": "YES",
+            "security_type": "INVOKER",
         }
 
 
@@ -528,21 +569,30 @@ def _parameters(view: RoleView) -> Iterator[Record]:
         for number, argument in enumerate(row.arguments, 1):
             name = row.argument_names[number - 1] if number <= len(row.argument_names) else ""
             yield {
-                "specific_catalog": view.database, "specific_schema": "pg_catalog",
-                "specific_name": f"{row.name}_{row.oid}", "ordinal_position": number,
-                "parameter_mode": "IN", "is_result": "NO", "as_locator": "NO",
+                "specific_catalog": view.database,
+                "specific_schema": "pg_catalog",
+                "specific_name": f"{row.name}_{row.oid}",
+                "ordinal_position": number,
+                "parameter_mode": "IN",
+                "is_result": "NO",
+                "as_locator": "NO",
                 "parameter_name": name or None,
                 "data_type": "ARRAY" if argument.is_array else argument.display_name,
-                "udt_catalog": view.database, "udt_schema": "pg_catalog",
-                "udt_name": argument.name, "dtd_identifier": str(number),
+                "udt_catalog": view.database,
+                "udt_schema": "pg_catalog",
+                "udt_name": argument.name,
+                "dtd_identifier": str(number),
             }
 
 
 @information_table("character_sets")
 def _character_sets(view: RoleView) -> Iterator[Record]:
     yield {
-        "character_set_name": "UTF8", "character_repertoire": "UCS", "form_of_use": "UTF8",
-        "default_collate_catalog": view.database, "default_collate_schema": "pg_catalog",
+        "character_set_name": "UTF8",
+        "character_repertoire": "UCS",
+        "form_of_use": "UTF8",
+        "default_collate_catalog": view.database,
+        "default_collate_schema": "pg_catalog",
         "default_collate_name": "C.UTF-8",
     }
 
@@ -551,6 +601,8 @@ def _character_sets(view: RoleView) -> Iterator[Record]:
 def _collations(view: RoleView) -> Iterator[Record]:
     for name in ("default", "C", "POSIX", "ucs_basic"):
         yield {
-            "collation_catalog": view.database, "collation_schema": "pg_catalog",
-            "collation_name": name, "pad_attribute": "NO PAD",
+            "collation_catalog": view.database,
+            "collation_schema": "pg_catalog",
+            "collation_name": name,
+            "pad_attribute": "NO PAD",
         }

@@ -5,13 +5,16 @@ Source: PostgreSQL docs, "The Information Schema".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nodedb.catalog import acl
 from nodedb.catalog.virtual.information_schema import RoleView, information_table, yes
-from nodedb.catalog.virtual.registry import Record
 from sql.catalog.descriptor import AclItem, Role, Table, View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nodedb.catalog.virtual.registry import Record
 
 _COLUMN_LETTERS: Final = "arwx"
 
@@ -32,16 +35,19 @@ def _grantee(view: RoleView, item: AclItem) -> Record:
 
 
 def _table_grants(view: RoleView, *, with_public: bool) -> Iterator[Record]:
-    for relation in (*view.catalog.tables, *view.catalog.views):
+    everything: tuple[Table | View, ...] = (*view.catalog.tables, *view.catalog.views)
+    for relation in everything:
         for item in acl.effective_acl(relation):
             if not _involved(view, item, with_public=with_public):
                 continue
             for letter in item.privileges:
                 owner_grants = item.grantee == relation.owner or letter in item.grantable
                 yield {
-                    **_grantee(view, item), **view.place("table", relation),
+                    **_grantee(view, item),
+                    **view.place("table", relation),
                     "privilege_type": acl.LETTER_TO_NAME[letter],
-                    "is_grantable": yes(owner_grants), "with_hierarchy": yes(letter == "r"),
+                    "is_grantable": yes(owner_grants),
+                    "with_hierarchy": yes(letter == "r"),
                 }
 
 
@@ -68,7 +74,8 @@ def _column_grants(view: RoleView, *, with_public: bool) -> Iterator[Record]:
                     if letter in _COLUMN_LETTERS:
                         grantable = item.grantee == relation.owner or letter in item.grantable
                         yield {
-                            **_grantee(view, item), **view.place("table", relation),
+                            **_grantee(view, item),
+                            **view.place("table", relation),
                             "column_name": column.name,
                             "privilege_type": acl.LETTER_TO_NAME[letter],
                             "is_grantable": yes(grantable),
@@ -91,8 +98,10 @@ def _usage(view: RoleView, *, with_public: bool) -> Iterator[Record]:
             if "U" in item.privileges and _involved(view, item, with_public=with_public):
                 grantable = item.grantee == sequence.owner or "U" in item.grantable
                 yield {
-                    **_grantee(view, item), **view.place("object", sequence),
-                    "object_type": "SEQUENCE", "privilege_type": "USAGE",
+                    **_grantee(view, item),
+                    **view.place("object", sequence),
+                    "object_type": "SEQUENCE",
+                    "privilege_type": "USAGE",
                     "is_grantable": yes(grantable),
                 }
 
@@ -121,6 +130,7 @@ def _applicable_roles(view: RoleView) -> Iterator[Record]:
             continue
         for parent, admin in role.member_of:
             yield {
-                "grantee": role.name, "role_name": view.catalog.role_name(parent),
+                "grantee": role.name,
+                "role_name": view.catalog.role_name(parent),
                 "is_grantable": yes(admin),
             }

@@ -7,9 +7,10 @@ execution context and run every time. A table without producer is empty, as thos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence as SequenceOf
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence as SequenceOf
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nodedb.catalog import acl
 from nodedb.catalog.derived import derived
@@ -25,11 +26,13 @@ from sql.catalog.descriptor import (
     Table,
     View,
 )
-from sql.catalog.snapshot import CatalogSnapshot
 from sql.functions.context import ExecutionContext
 from sql.types.array import ArrayValue
 from sql.types.base import Datum, Row, SqlType
 from sql.types.catalog import type_by_name
+
+if TYPE_CHECKING:
+    from sql.catalog.snapshot import CatalogSnapshot
 
 Record = Mapping[str, Datum]
 Producer = Callable[["CatalogView"], Iterable[Record]]
@@ -37,8 +40,15 @@ LiveProducer = Callable[[ExecutionContext], Iterable[Record]]
 _PRODUCERS: Final[dict[str, Producer]] = {}
 _LIVE: Final[dict[str, LiveProducer]] = {}
 _SESSION_VIEWS: Final = frozenset(
-    ("pg_stat_activity", "pg_locks", "pg_settings", "pg_prepared_statements", "pg_cursors",
-     "pg_stat_statements", "pg_stat_progress_create_index")
+    (
+        "pg_stat_activity",
+        "pg_locks",
+        "pg_settings",
+        "pg_prepared_statements",
+        "pg_cursors",
+        "pg_stat_statements",
+        "pg_stat_progress_create_index",
+    )
 )
 
 
@@ -124,9 +134,7 @@ def view_of(context: ExecutionContext) -> CatalogView:
 
 def catalog_view(snapshot: CatalogSnapshot, database_id: int) -> CatalogView:
     """Return the prepared view of one database of a snapshot."""
-    return derived(
-        snapshot, ("view", database_id), lambda snap: CatalogView(snap, database_id)
-    )
+    return derived(snapshot, ("view", database_id), lambda snap: CatalogView(snap, database_id))
 
 
 def _arrange(records: Iterable[Record], names: tuple[str, ...]) -> list[Row]:

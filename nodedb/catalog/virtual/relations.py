@@ -6,8 +6,7 @@ Source: PostgreSQL docs, "System Catalogs".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nodedb.catalog.ddl.names import index_column_names
 from nodedb.catalog.ddl.rewrite import columns_in, regclass, relations_in, transformed
@@ -15,23 +14,29 @@ from nodedb.catalog.virtual.columns_table import COLUMNS
 from nodedb.catalog.virtual.registry import CatalogView, Record, system_table
 from sql.ast.deparse import deparse_expression
 from sql.ast.deparse_names import quote_identifier
-from sql.ast.node import Node
 from sql.ast.query import Expression, StringLiteral, TypeCast
 from sql.catalog.descriptor import (
     INFORMATION_SCHEMA_ID,
     PG_CATALOG_ID,
     SUPERUSER_ID,
+    Check,
     Column,
     ForeignKey,
     Index,
     IndexKey,
+    Relation,
     Sequence,
     Table,
     View,
 )
 from sql.types.array import ArrayValue
-from sql.types.base import SqlType
 from sql.types.catalog import BPCHAR, NAME, NUMERIC, TEXT, VARCHAR, type_by_name, type_by_oid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sql.ast.node import Node
+    from sql.types.base import SqlType
 
 PG_CLASS: Final = 1259
 PG_TYPE: Final = 1247
@@ -45,11 +50,19 @@ METHODS: Final = {"btree": 403, "hash": 405}
 DEFAULT_COLLATION: Final = 100
 C_COLLATION: Final = 950
 _ACTIONS: Final = {
-    "no action": "a", "restrict": "r", "cascade": "c", "set null": "n", "set default": "d",
+    "no action": "a",
+    "restrict": "r",
+    "cascade": "c",
+    "set null": "n",
+    "set default": "d",
 }
 _COLLATION_OIDS: Final = {"C": 950, "POSIX": 951, "ucs_basic": 12342}
 _SYSTEM_COLUMNS: Final = (
-    ("tableoid", 26, -6), ("cmax", 29, -5), ("xmax", 28, -4), ("cmin", 29, -3), ("xmin", 28, -2),
+    ("tableoid", 26, -6),
+    ("cmax", 29, -5),
+    ("xmax", 28, -4),
+    ("cmin", 29, -3),
+    ("xmin", 28, -2),
     ("ctid", 27, -1),
 )
 
@@ -132,15 +145,36 @@ def all_indexes(table: Table) -> Iterator[Index]:
 
 def _class_row(oid: int, name: str, schema_id: int, owner: int, kind: str, width: int) -> Record:
     return {
-        "oid": oid, "relname": name, "relnamespace": schema_id, "reltype": 0, "reloftype": 0,
-        "relowner": owner, "relam": 0, "relfilenode": oid if kind in "riS" else 0,
-        "reltablespace": 0, "relpages": 0, "reltuples": -1.0 if kind == "r" else 0.0,
-        "relallvisible": 0, "reltoastrelid": 0, "relhasindex": False, "relisshared": False,
-        "relpersistence": "p", "relkind": kind, "relnatts": width, "relchecks": 0,
-        "relhasrules": kind == "v", "relhastriggers": False, "relhassubclass": False,
-        "relrowsecurity": False, "relforcerowsecurity": False, "relispopulated": True,
-        "relreplident": "d" if kind == "r" else "n", "relispartition": False, "relrewrite": 0,
-        "relfrozenxid": 0, "relminmxid": 0,
+        "oid": oid,
+        "relname": name,
+        "relnamespace": schema_id,
+        "reltype": 0,
+        "reloftype": 0,
+        "relowner": owner,
+        "relam": 0,
+        "relfilenode": oid if kind in "riS" else 0,
+        "reltablespace": 0,
+        "relpages": 0,
+        "reltuples": -1.0 if kind == "r" else 0.0,
+        "relallvisible": 0,
+        "reltoastrelid": 0,
+        "relhasindex": False,
+        "relisshared": False,
+        "relpersistence": "p",
+        "relkind": kind,
+        "relnatts": width,
+        "relchecks": 0,
+        "relhasrules": kind == "v",
+        "relhastriggers": False,
+        "relhassubclass": False,
+        "relrowsecurity": False,
+        "relforcerowsecurity": False,
+        "relispopulated": True,
+        "relreplident": "d" if kind == "r" else "n",
+        "relispartition": False,
+        "relrewrite": 0,
+        "relfrozenxid": 0,
+        "relminmxid": 0,
     }
 
 
@@ -164,13 +198,15 @@ def pg_class(view: CatalogView) -> Iterator[Record]:
         statistics = table.statistics
         yield {
             **_class_row(table.id, table.name, table.schema_id, table.owner, "r", numbers),
-            "relam": HEAP, "relfilenode": table.storage_id,
+            "relam": HEAP,
+            "relfilenode": table.storage_id,
             "relhasindex": bool(table.primary_name or table.indexes),
             "relchecks": len(table.checks),
             "relhastriggers": bool(table.foreign_keys or table.referenced_by),
             "relpersistence": "t" if table.temporary_session else "p",
             "reltuples": float(statistics.rows) if statistics is not None else -1.0,
-            "relacl": view.acl(table.acl), "reloptions": _reloptions(table.options),
+            "relacl": view.acl(table.acl),
+            "reloptions": _reloptions(table.options),
         }
         for index in all_indexes(table):
             width = len(index.keys) + len(index.include)
@@ -183,13 +219,16 @@ def pg_class(view: CatalogView) -> Iterator[Record]:
     for item in view.views:
         yield {
             **_class_row(item.id, item.name, item.schema_id, item.owner, "v", len(item.columns)),
-            "relacl": view.acl(item.acl), "reloptions": _reloptions(item.options),
+            "relacl": view.acl(item.acl),
+            "reloptions": _reloptions(item.options),
             "relpersistence": "t" if item.temporary_session else "p",
         }
     for sequence in view.sequences:
         yield {
             **_class_row(sequence.id, sequence.name, sequence.schema_id, sequence.owner, "S", 3),
-            "relacl": view.acl(sequence.acl), "reltuples": 1.0, "relpages": 1,
+            "relacl": view.acl(sequence.acl),
+            "reltuples": 1.0,
+            "relpages": 1,
             "relpersistence": "t" if sequence.temporary_session else "p",
         }
 
@@ -208,12 +247,27 @@ def storage_of(sql_type: SqlType) -> str:
 def _attribute(relation_id: int, name: str, sql_type: SqlType, number: int) -> Record:
     by_value = sql_type.length in (1, 2, 4, 8)
     return {
-        "attrelid": relation_id, "attname": name, "atttypid": sql_type.oid, "attstattarget": -1,
-        "attlen": sql_type.length, "attnum": number, "attndims": int(sql_type.is_array),
-        "attcacheoff": -1, "atttypmod": -1, "attbyval": by_value,
-        "attalign": _alignment(sql_type), "attstorage": storage_of(sql_type), "attcompression": "",
-        "attnotnull": False, "atthasdef": False, "atthasmissing": False, "attidentity": "",
-        "attgenerated": "", "attisdropped": False, "attislocal": True, "attinhcount": 0,
+        "attrelid": relation_id,
+        "attname": name,
+        "atttypid": sql_type.oid,
+        "attstattarget": -1,
+        "attlen": sql_type.length,
+        "attnum": number,
+        "attndims": int(sql_type.is_array),
+        "attcacheoff": -1,
+        "atttypmod": -1,
+        "attbyval": by_value,
+        "attalign": _alignment(sql_type),
+        "attstorage": storage_of(sql_type),
+        "attcompression": "",
+        "attnotnull": False,
+        "atthasdef": False,
+        "atthasmissing": False,
+        "attidentity": "",
+        "attgenerated": "",
+        "attisdropped": False,
+        "attislocal": True,
+        "attinhcount": 0,
         "attcollation": collation_of(sql_type),
     }
 
@@ -295,8 +349,10 @@ def pg_attrdef(view: CatalogView) -> Iterator[Record]:
                 if column.generated is not None and not text.startswith("("):
                     text = f"({text})" if not text.endswith(")") else text
                 yield {
-                    "oid": default_oid(table.id, column.number), "adrelid": table.id,
-                    "adnum": column.number, "adbin": text,
+                    "oid": default_oid(table.id, column.number),
+                    "adrelid": table.id,
+                    "adnum": column.number,
+                    "adbin": text,
                 }
 
 
@@ -322,20 +378,27 @@ def pg_index(view: CatalogView) -> Iterator[Record]:
             ]
             options = tuple(key.descending + 2 * key.nulls_first for key in index.keys)
             yield {
-                "indexrelid": index.id, "indrelid": table.id, "indnatts": len(numbers),
-                "indnkeyatts": len(index.keys), "indisunique": index.unique,
-                "indnullsnotdistinct": index.nulls_not_distinct, "indisprimary": index.primary,
-                "indisexclusion": False, "indimmediate": not index.deferrable,
-                "indisclustered": False, "indisvalid": index.state == "public",
-                "indcheckxmin": False, "indisready": index.state != "delete_only",
-                "indislive": True, "indisreplident": False, "indkey": vector(numbers),
+                "indexrelid": index.id,
+                "indrelid": table.id,
+                "indnatts": len(numbers),
+                "indnkeyatts": len(index.keys),
+                "indisunique": index.unique,
+                "indnullsnotdistinct": index.nulls_not_distinct,
+                "indisprimary": index.primary,
+                "indisexclusion": False,
+                "indimmediate": not index.deferrable,
+                "indisclustered": False,
+                "indisvalid": index.state == "public",
+                "indcheckxmin": False,
+                "indisready": index.state != "delete_only",
+                "indislive": True,
+                "indisreplident": False,
+                "indkey": vector(numbers),
                 "indcollation": vector(
                     tuple(collation_of(key_type(table, key)) for key in index.keys)
                 ),
                 "indclass": vector(
-                    tuple(
-                        _operator_class(key_type(table, key), index.method) for key in index.keys
-                    )
+                    tuple(_operator_class(key_type(table, key), index.method) for key in index.keys)
                 ),
                 "indoption": vector(options),
                 "indexprs": ", ".join(expressions) if expressions else None,
@@ -360,8 +423,10 @@ def pg_constraint(view: CatalogView) -> Iterator[Record]:
                 table.column_by_name[n].number for n in names if n in table.column_by_name
             )
             yield {
-                **_constraint(table, check.id, check.name, "c"), "convalidated": check.validated,
-                "connoinherit": check.no_inherit, "conkey": ArrayValue(numbers),
+                **_constraint(table, check.id, check.name, "c"),
+                "convalidated": check.validated,
+                "connoinherit": check.no_inherit,
+                "conkey": ArrayValue(numbers),
                 "conbin": expression_text(view, check.expression),
             }
         for index in all_indexes(table):
@@ -370,8 +435,11 @@ def pg_constraint(view: CatalogView) -> Iterator[Record]:
                 kind = "p" if index.primary else "u"
                 yield {
                     **_constraint(table, index.constraint_id, index.name, kind),
-                    "condeferrable": index.deferrable, "condeferred": index.initially_deferred,
-                    "conindid": index.id, "conkey": ArrayValue(keys), "connoinherit": True,
+                    "condeferrable": index.deferrable,
+                    "condeferred": index.initially_deferred,
+                    "conindid": index.id,
+                    "conkey": ArrayValue(keys),
+                    "connoinherit": True,
                 }
         for key in table.foreign_keys:
             yield _foreign_key(view, table, key)
@@ -379,10 +447,23 @@ def pg_constraint(view: CatalogView) -> Iterator[Record]:
 
 def _constraint(table: Table, oid: int, name: str, kind: str) -> Record:
     return {
-        "oid": oid, "conname": name, "connamespace": table.schema_id, "contype": kind,
-        "condeferrable": False, "condeferred": False, "convalidated": True, "conrelid": table.id,
-        "contypid": 0, "conindid": 0, "conparentid": 0, "confrelid": 0, "confupdtype": " ",
-        "confdeltype": " ", "confmatchtype": " ", "conislocal": True, "coninhcount": 0,
+        "oid": oid,
+        "conname": name,
+        "connamespace": table.schema_id,
+        "contype": kind,
+        "condeferrable": False,
+        "condeferred": False,
+        "convalidated": True,
+        "conrelid": table.id,
+        "contypid": 0,
+        "conindid": 0,
+        "conparentid": 0,
+        "confrelid": 0,
+        "confupdtype": " ",
+        "confdeltype": " ",
+        "confmatchtype": " ",
+        "conislocal": True,
+        "coninhcount": 0,
         "connoinherit": False,
     }
 
@@ -393,10 +474,15 @@ def _foreign_key(view: CatalogView, table: Table, key: ForeignKey) -> Record:
     index = next(i for i in all_indexes(target) if i.index_id == key.referenced_index_id)
     return {
         **_constraint(table, key.id, key.name, "f"),
-        "condeferrable": key.deferrable, "condeferred": key.initially_deferred,
-        "convalidated": key.validated, "conindid": index.id, "confrelid": target.id,
-        "confupdtype": _ACTIONS[key.on_update], "confdeltype": _ACTIONS[key.on_delete],
-        "confmatchtype": "f" if key.match_full else "s", "connoinherit": True,
+        "condeferrable": key.deferrable,
+        "condeferred": key.initially_deferred,
+        "convalidated": key.validated,
+        "conindid": index.id,
+        "confrelid": target.id,
+        "confupdtype": _ACTIONS[key.on_update],
+        "confdeltype": _ACTIONS[key.on_delete],
+        "confmatchtype": "f" if key.match_full else "s",
+        "connoinherit": True,
         "conkey": ArrayValue(attribute_numbers(table, key.columns)),
         "confkey": ArrayValue(attribute_numbers(target, key.referenced_columns)),
         "confdelsetcols": ArrayValue(attribute_numbers(table, key.on_delete_columns))
@@ -415,7 +501,9 @@ def pg_namespace(view: CatalogView) -> Iterator[Record]:
         yield {"oid": oid, "nspname": name, "nspowner": SUPERUSER_ID, "nspacl": public}
     for schema in view.schemas:
         yield {
-            "oid": schema.id, "nspname": schema.name, "nspowner": schema.owner,
+            "oid": schema.id,
+            "nspname": schema.name,
+            "nspowner": schema.owner,
             "nspacl": view.acl(schema.acl),
         }
 
@@ -425,9 +513,14 @@ def pg_sequence(view: CatalogView) -> Iterator[Record]:
     """Sequences' options."""
     for sequence in view.sequences:
         yield {
-            "seqrelid": sequence.id, "seqtypid": sequence.type_oid, "seqstart": sequence.start,
-            "seqincrement": sequence.increment, "seqmax": sequence.max_value,
-            "seqmin": sequence.min_value, "seqcache": sequence.cache, "seqcycle": sequence.cycle,
+            "seqrelid": sequence.id,
+            "seqtypid": sequence.type_oid,
+            "seqstart": sequence.start,
+            "seqincrement": sequence.increment,
+            "seqmax": sequence.max_value,
+            "seqmin": sequence.min_value,
+            "seqcache": sequence.cache,
+            "seqcycle": sequence.cycle,
         }
 
 
@@ -458,7 +551,8 @@ def pg_description(view: CatalogView) -> Iterator[Record]:
                 yield row(index.id, PG_CLASS, index.comment)
             if index.constraint_comment:
                 yield row(index.constraint_id, PG_CONSTRAINT, index.constraint_comment)
-        for part in (*table.checks, *table.foreign_keys):
+        parts: tuple[Check | ForeignKey, ...] = (*table.checks, *table.foreign_keys)
+        for part in parts:
             if part.comment:
                 yield row(part.id, PG_CONSTRAINT, part.comment)
 
@@ -467,15 +561,21 @@ def _depend(
     class_id: int, oid: int, sub: int, reference: tuple[int, int, int], kind: str
 ) -> Record:
     return {
-        "classid": class_id, "objid": oid, "objsubid": sub, "refclassid": reference[0],
-        "refobjid": reference[1], "refobjsubid": reference[2], "deptype": kind,
+        "classid": class_id,
+        "objid": oid,
+        "objsubid": sub,
+        "refclassid": reference[0],
+        "refobjid": reference[1],
+        "refobjsubid": reference[2],
+        "deptype": kind,
     }
 
 
 @system_table("pg_depend")
 def pg_depend(view: CatalogView) -> Iterator[Record]:
     """Dependencies between objects of the database."""
-    for relation in (*view.tables, *view.views, *view.sequences):
+    everything: tuple[Relation, ...] = (*view.tables, *view.views, *view.sequences)
+    for relation in everything:
         schema = (PG_NAMESPACE, relation.schema_id, 0)
         yield _depend(PG_CLASS, relation.id, 0, schema, "n")
     for sequence in view.sequences:
@@ -533,6 +633,12 @@ def pg_rewrite(view: CatalogView) -> Iterator[Record]:
     """The _RETURN rules of views."""
     for item in view.views:
         yield {
-            "oid": rule_oid(item.id), "rulename": "_RETURN", "ev_class": item.id, "ev_type": "1",
-            "ev_enabled": "O", "is_instead": True, "ev_qual": "<>", "ev_action": "<>",
+            "oid": rule_oid(item.id),
+            "rulename": "_RETURN",
+            "ev_class": item.id,
+            "ev_type": "1",
+            "ev_enabled": "O",
+            "is_instead": True,
+            "ev_qual": "<>",
+            "ev_action": "<>",
         }

@@ -5,8 +5,7 @@ Source: PostgreSQL docs, "System Catalogs", "System Views".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nodedb.catalog import acl
 from nodedb.catalog.virtual.registry import (
@@ -19,8 +18,12 @@ from nodedb.catalog.virtual.registry import (
 from nodedb.catalog.virtual.relations import PG_AUTHID, PG_CLASS, PG_DATABASE, PG_NAMESPACE
 from sql.catalog.descriptor import PUBLIC_SCHEMA_ID, Database, Role
 from sql.errors import InsufficientPrivilege
-from sql.functions.context import ExecutionContext
 from sql.types.array import ArrayValue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sql.functions.context import ExecutionContext
 
 UTF8: Final = 6
 
@@ -32,12 +35,19 @@ def _settings(role: Role, database_id: int = 0) -> ArrayValue | None:
 
 def _role(role: Role) -> Record:
     return {
-        "oid": role.id, "rolname": role.name, "rolsuper": role.superuser,
-        "rolinherit": role.inherit, "rolcreaterole": role.create_role,
-        "rolcreatedb": role.create_db, "rolcanlogin": role.login,
-        "rolreplication": role.replication, "rolconnlimit": role.connection_limit,
-        "rolpassword": "********", "rolvaliduntil": role.valid_until,
-        "rolbypassrls": role.bypass_rls, "rolconfig": _settings(role),
+        "oid": role.id,
+        "rolname": role.name,
+        "rolsuper": role.superuser,
+        "rolinherit": role.inherit,
+        "rolcreaterole": role.create_role,
+        "rolcreatedb": role.create_db,
+        "rolcanlogin": role.login,
+        "rolreplication": role.replication,
+        "rolconnlimit": role.connection_limit,
+        "rolpassword": "********",
+        "rolvaliduntil": role.valid_until,
+        "rolbypassrls": role.bypass_rls,
+        "rolconfig": _settings(role),
     }
 
 
@@ -63,9 +73,15 @@ def pg_authid(context: ExecutionContext) -> Iterator[Record]:
 
 def _user(role: Role, password: str | None) -> Record:
     return {
-        "usename": role.name, "usesysid": role.id, "usecreatedb": role.create_db,
-        "usesuper": role.superuser, "userepl": role.replication, "usebypassrls": role.bypass_rls,
-        "passwd": password, "valuntil": role.valid_until, "useconfig": _settings(role),
+        "usename": role.name,
+        "usesysid": role.id,
+        "usecreatedb": role.create_db,
+        "usesuper": role.superuser,
+        "userepl": role.replication,
+        "usebypassrls": role.bypass_rls,
+        "passwd": password,
+        "valuntil": role.valid_until,
+        "useconfig": _settings(role),
     }
 
 
@@ -89,9 +105,7 @@ def pg_group(view: CatalogView) -> Iterator[Record]:
     """Roles that cannot log in, with their members."""
     for role in view.snapshot.all(Role):
         if not role.login:
-            members = tuple(
-                m.id for m in view.snapshot.all(Role) if role.id in dict(m.member_of)
-            )
+            members = tuple(m.id for m in view.snapshot.all(Role) if role.id in dict(m.member_of))
             yield {"groname": role.name, "grosysid": role.id, "grolist": ArrayValue(members)}
 
 
@@ -113,7 +127,8 @@ def pg_db_role_setting(view: CatalogView) -> Iterator[Record]:
     for role in view.snapshot.all(Role):
         for database_id in dict.fromkeys(where for where, _, _ in role.settings):
             yield {
-                "setdatabase": database_id, "setrole": role.id,
+                "setdatabase": database_id,
+                "setrole": role.id,
                 "setconfig": _settings(role, database_id),
             }
 
@@ -123,22 +138,36 @@ def pg_database(view: CatalogView) -> Iterator[Record]:
     """All databases."""
     for database in view.snapshot.all(Database):
         yield {
-            "oid": database.id, "datname": database.name, "datdba": database.owner,
-            "encoding": UTF8, "datlocprovider": "c",
+            "oid": database.id,
+            "datname": database.name,
+            "datdba": database.owner,
+            "encoding": UTF8,
+            "datlocprovider": "c",
             "datistemplate": database.name.startswith("template"),
-            "datallowconn": database.allow_connections, "datconnlimit": database.connection_limit,
-            "datfrozenxid": 0, "datminmxid": 1, "dattablespace": 1663, "datcollate": "C.UTF-8",
-            "datctype": "C.UTF-8", "datacl": view.acl(database.acl),
+            "datallowconn": database.allow_connections,
+            "datconnlimit": database.connection_limit,
+            "datfrozenxid": 0,
+            "datminmxid": 1,
+            "dattablespace": 1663,
+            "datcollate": "C.UTF-8",
+            "datctype": "C.UTF-8",
+            "datacl": view.acl(database.acl),
         }
 
 
 @system_table("pg_shdescription")
 def pg_shdescription(view: CatalogView) -> Iterator[Record]:
     """Comments on databases and roles."""
-    for kind, class_id in ((Database, PG_DATABASE), (Role, PG_AUTHID)):
-        for item in view.snapshot.all(kind):
-            if item.comment:
-                yield {"objoid": item.id, "classoid": class_id, "description": item.comment}
+    for database in view.snapshot.all(Database):
+        if database.comment:
+            yield _comment(database.id, PG_DATABASE, database.comment)
+    for role in view.snapshot.all(Role):
+        if role.comment:
+            yield _comment(role.id, PG_AUTHID, role.comment)
+
+
+def _comment(oid: int, class_id: int, text: str) -> Record:
+    return {"objoid": oid, "classoid": class_id, "description": text}
 
 
 @system_table("pg_shdepend")
@@ -151,8 +180,13 @@ def pg_shdepend(view: CatalogView) -> Iterator[Record]:
     ):
         if item.owner >= 16384:
             yield {
-                "dbid": view.database_id, "classid": class_id, "objid": item.id, "objsubid": 0,
-                "refclassid": PG_AUTHID, "refobjid": item.owner, "deptype": "o",
+                "dbid": view.database_id,
+                "classid": class_id,
+                "objid": item.id,
+                "objsubid": 0,
+                "refclassid": PG_AUTHID,
+                "refobjid": item.owner,
+                "deptype": "o",
             }
 
 
@@ -163,6 +197,9 @@ def pg_default_acl(view: CatalogView) -> Iterator[Record]:
         for entry in role.default_acls:
             if entry.database_id == view.database_id:
                 yield {
-                    "oid": entry.id, "defaclrole": role.id, "defaclnamespace": entry.schema_id,
-                    "defaclobjtype": entry.kind, "defaclacl": view.acl(entry.acl),
+                    "oid": entry.id,
+                    "defaclrole": role.id,
+                    "defaclnamespace": entry.schema_id,
+                    "defaclobjtype": entry.kind,
+                    "defaclacl": view.acl(entry.acl),
                 }

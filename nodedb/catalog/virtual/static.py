@@ -5,9 +5,8 @@ Source: PostgreSQL docs, "System Catalogs"; the rows come from generated tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from nodedb.catalog.virtual.columns_table import COLUMNS
 from nodedb.catalog.virtual.registry import CatalogView, Record, system_table
@@ -16,9 +15,13 @@ from sql.catalog.descriptor import PG_CATALOG_ID, SUPERUSER_ID
 from sql.functions.builtin import REGISTRY
 from sql.functions.tables import CAST_ROWS, OPERATOR_ROWS, SIGNATURE_ROWS, Signature
 from sql.types.array import ArrayValue
-from sql.types.base import Datum, SqlType
 from sql.types.catalog import ANY, TEXT, VARCHAR, type_by_name
 from sql.types.io import text_input
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sql.types.base import Datum, SqlType
 
 INTERNAL_LANGUAGE: Final = 12
 DEFAULT_TABLESPACE: Final = 1663
@@ -59,8 +62,15 @@ def _register(table: str) -> None:
         return static_rows(table)
 
 
-for _table in ("pg_type", "pg_am", "pg_opfamily", "pg_opclass", "pg_amop", "pg_collation",
-               "pg_language"):
+for _table in (
+    "pg_type",
+    "pg_am",
+    "pg_opfamily",
+    "pg_opclass",
+    "pg_amop",
+    "pg_collation",
+    "pg_language",
+):
     _register(_table)
 
 
@@ -101,12 +111,24 @@ def _procedure(row: Signature) -> Record:
     if outputs and len(names) < len(all_types):
         names = (*(names or ("",) * len(arguments)), *(name for name, _ in outputs))
     return {
-        "oid": row.oid, "proname": row.name, "pronamespace": PG_CATALOG_ID,
-        "proowner": SUPERUSER_ID, "prolang": INTERNAL_LANGUAGE, "procost": 1.0,
-        "prorows": 1000.0 if row.returns_set else 0.0, "provariadic": variadic, "prosupport": 0,
-        "prokind": kind, "prosecdef": False, "proleakproof": False, "proisstrict": row.strict,
-        "proretset": row.returns_set, "provolatile": row.volatility, "proparallel": "s",
-        "pronargs": len(arguments), "pronargdefaults": row.defaults,
+        "oid": row.oid,
+        "proname": row.name,
+        "pronamespace": PG_CATALOG_ID,
+        "proowner": SUPERUSER_ID,
+        "prolang": INTERNAL_LANGUAGE,
+        "procost": 1.0,
+        "prorows": 1000.0 if row.returns_set else 0.0,
+        "provariadic": variadic,
+        "prosupport": 0,
+        "prokind": kind,
+        "prosecdef": False,
+        "proleakproof": False,
+        "proisstrict": row.strict,
+        "proretset": row.returns_set,
+        "provolatile": row.volatility,
+        "proparallel": "s",
+        "pronargs": len(arguments),
+        "pronargdefaults": row.defaults,
         "prorettype": row.result.oid,
         "proargtypes": ArrayValue(arguments, (len(arguments),), (0,)),
         "proallargtypes": ArrayValue(all_types) if outputs else None,
@@ -139,12 +161,21 @@ def pg_operator(_view: CatalogView) -> Iterator[Record]:
         if operator is None:
             continue
         yield {
-            "oid": row.oid, "oprname": row.name, "oprnamespace": PG_CATALOG_ID,
-            "oprowner": SUPERUSER_ID, "oprkind": "b" if row.left else "l",
-            "oprcanmerge": row.comparison == "=", "oprcanhash": row.comparison == "=",
-            "oprleft": _oid_of(row.left), "oprright": _oid_of(row.right),
-            "oprresult": operator.result.oid, "oprcom": 0, "oprnegate": 0,
-            "oprcode": row.function, "oprrest": 0, "oprjoin": 0,
+            "oid": row.oid,
+            "oprname": row.name,
+            "oprnamespace": PG_CATALOG_ID,
+            "oprowner": SUPERUSER_ID,
+            "oprkind": "b" if row.left else "l",
+            "oprcanmerge": row.comparison == "=",
+            "oprcanhash": row.comparison == "=",
+            "oprleft": _oid_of(row.left),
+            "oprright": _oid_of(row.right),
+            "oprresult": operator.result.oid,
+            "oprcom": 0,
+            "oprnegate": 0,
+            "oprcode": row.function,
+            "oprrest": 0,
+            "oprjoin": 0,
         }
 
 
@@ -153,9 +184,12 @@ def pg_cast(_view: CatalogView) -> Iterator[Record]:
     """Casts."""
     for number, row in enumerate(CAST_ROWS):
         yield {
-            "oid": 10035 + number, "castsource": _oid_of(row.source),
-            "casttarget": _oid_of(row.target), "castfunc": row.function,
-            "castcontext": row.context, "castmethod": row.method,
+            "oid": 10035 + number,
+            "castsource": _oid_of(row.source),
+            "casttarget": _oid_of(row.target),
+            "castfunc": row.function,
+            "castcontext": row.context,
+            "castmethod": row.method,
         }
 
 
@@ -170,8 +204,12 @@ def pg_tablespace(_view: CatalogView) -> Iterator[Record]:
 def pg_extension(_view: CatalogView) -> Iterator[Record]:
     """plpgsql, which clients expect to be there."""
     yield {
-        "oid": 13625, "extname": "plpgsql", "extowner": SUPERUSER_ID,
-        "extnamespace": PG_CATALOG_ID, "extrelocatable": False, "extversion": "1.0",
+        "oid": 13625,
+        "extname": "plpgsql",
+        "extowner": SUPERUSER_ID,
+        "extnamespace": PG_CATALOG_ID,
+        "extrelocatable": False,
+        "extversion": "1.0",
     }
 
 
@@ -179,7 +217,9 @@ def pg_extension(_view: CatalogView) -> Iterator[Record]:
 def pg_available_extensions(_view: CatalogView) -> Iterator[Record]:
     """The extensions that can be named in CREATE EXTENSION."""
     yield {
-        "name": "plpgsql", "default_version": "1.0", "installed_version": "1.0",
+        "name": "plpgsql",
+        "default_version": "1.0",
+        "installed_version": "1.0",
         "comment": "PL/pgSQL procedural language",
     }
 
@@ -188,6 +228,12 @@ def pg_available_extensions(_view: CatalogView) -> Iterator[Record]:
 def pg_available_extension_versions(_view: CatalogView) -> Iterator[Record]:
     """Their versions."""
     yield {
-        "name": "plpgsql", "version": "1.0", "installed": True, "superuser": True, "trusted": True,
-        "relocatable": False, "schema": "pg_catalog", "comment": "PL/pgSQL procedural language",
+        "name": "plpgsql",
+        "version": "1.0",
+        "installed": True,
+        "superuser": True,
+        "trusted": True,
+        "relocatable": False,
+        "schema": "pg_catalog",
+        "comment": "PL/pgSQL procedural language",
     }

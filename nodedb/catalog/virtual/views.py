@@ -5,7 +5,7 @@ Source: PostgreSQL docs, "System Views", "The Cumulative Statistics System".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from nodedb.catalog.virtual.registry import (
     CatalogView,
@@ -17,9 +17,13 @@ from nodedb.catalog.virtual.registry import (
 from nodedb.catalog.virtual.relations import all_indexes
 from sql.ast.deparse import deparse_query
 from sql.catalog.descriptor import Database, Table
-from sql.functions.context import ExecutionContext
 from sql.functions.implementation import FUNCTIONS
 from sql.types.array import ArrayValue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sql.functions.context import ExecutionContext
 
 
 @system_table("pg_tables")
@@ -46,8 +50,13 @@ def pg_tables(view: CatalogView) -> Iterator[Record]:
 
 def _table_row(schema: str, name: str, owner: str, *, indexed: bool) -> Record:
     return {
-        "schemaname": schema, "tablename": name, "tableowner": owner, "hasindexes": indexed,
-        "hasrules": False, "hastriggers": False, "rowsecurity": False,
+        "schemaname": schema,
+        "tablename": name,
+        "tableowner": owner,
+        "hasindexes": indexed,
+        "hasrules": False,
+        "hastriggers": False,
+        "rowsecurity": False,
     }
 
 
@@ -59,12 +68,14 @@ def pg_views(view: CatalogView) -> Iterator[Record]:
     for item in virtual_tables().by_oid.values():
         if item.is_view:
             yield {
-                "schemaname": view.schema_names[item.schema_id], "viewname": item.name,
+                "schemaname": view.schema_names[item.schema_id],
+                "viewname": item.name,
                 "viewowner": view.role_name(10),
             }
     for stored in view.views:
         yield {
-            "schemaname": view.schema_names[stored.schema_id], "viewname": stored.name,
+            "schemaname": view.schema_names[stored.schema_id],
+            "viewname": stored.name,
             "viewowner": view.role_name(stored.owner),
             "definition": deparse_query(stored.query, pretty=True) + ";",
         }
@@ -78,8 +89,10 @@ def pg_indexes(context: ExecutionContext) -> Iterator[Record]:
     for table in view.tables:
         for index in all_indexes(table):
             yield {
-                "schemaname": view.schema_names[table.schema_id], "tablename": table.name,
-                "indexname": index.name, "indexdef": define(context, index.id),
+                "schemaname": view.schema_names[table.schema_id],
+                "tablename": table.name,
+                "indexname": index.name,
+                "indexdef": define(context, index.id),
             }
 
 
@@ -89,11 +102,16 @@ def pg_sequences(context: ExecutionContext) -> Iterator[Record]:
     view = view_of(context)
     for sequence in view.sequences:
         yield {
-            "schemaname": view.schema_names[sequence.schema_id], "sequencename": sequence.name,
-            "sequenceowner": view.role_name(sequence.owner), "data_type": sequence.type_oid,
-            "start_value": sequence.start, "min_value": sequence.min_value,
-            "max_value": sequence.max_value, "increment_by": sequence.increment,
-            "cycle": sequence.cycle, "cache_size": sequence.cache,
+            "schemaname": view.schema_names[sequence.schema_id],
+            "sequencename": sequence.name,
+            "sequenceowner": view.role_name(sequence.owner),
+            "data_type": sequence.type_oid,
+            "start_value": sequence.start,
+            "min_value": sequence.min_value,
+            "max_value": sequence.max_value,
+            "increment_by": sequence.increment,
+            "cycle": sequence.cycle,
+            "cache_size": sequence.cache,
         }
 
 
@@ -101,21 +119,40 @@ def _table_statistics(view: CatalogView) -> Iterator[Record]:
     for table in view.tables:
         statistics = table.statistics
         yield {
-            "relid": table.id, "schemaname": view.schema_names[table.schema_id],
-            "relname": table.name, "seq_scan": 0, "seq_tup_read": 0, "idx_scan": 0,
-            "idx_tup_fetch": 0, "n_tup_ins": 0, "n_tup_upd": 0, "n_tup_del": 0,
-            "n_tup_hot_upd": 0, "n_live_tup": statistics.rows if statistics is not None else 0,
-            "n_dead_tup": 0, "n_mod_since_analyze": 0, "n_ins_since_vacuum": 0,
+            "relid": table.id,
+            "schemaname": view.schema_names[table.schema_id],
+            "relname": table.name,
+            "seq_scan": 0,
+            "seq_tup_read": 0,
+            "idx_scan": 0,
+            "idx_tup_fetch": 0,
+            "n_tup_ins": 0,
+            "n_tup_upd": 0,
+            "n_tup_del": 0,
+            "n_tup_hot_upd": 0,
+            "n_live_tup": statistics.rows if statistics is not None else 0,
+            "n_dead_tup": 0,
+            "n_mod_since_analyze": 0,
+            "n_ins_since_vacuum": 0,
             "last_analyze": (statistics.analyzed_at or None) if statistics is not None else None,
-            "vacuum_count": 0, "autovacuum_count": 0,
-            "analyze_count": 1 if statistics is not None else 0, "autoanalyze_count": 0,
-            "heap_blks_read": 0, "heap_blks_hit": 0, "idx_blks_read": 0, "idx_blks_hit": 0,
+            "vacuum_count": 0,
+            "autovacuum_count": 0,
+            "analyze_count": 1 if statistics is not None else 0,
+            "autoanalyze_count": 0,
+            "heap_blks_read": 0,
+            "heap_blks_hit": 0,
+            "idx_blks_read": 0,
+            "idx_blks_hit": 0,
         }
 
 
 @system_table(
-    "pg_stat_user_tables", "pg_stat_all_tables", "pg_statio_user_tables", "pg_statio_all_tables",
-    "pg_stat_xact_user_tables", "pg_stat_xact_all_tables",
+    "pg_stat_user_tables",
+    "pg_stat_all_tables",
+    "pg_statio_user_tables",
+    "pg_statio_all_tables",
+    "pg_stat_xact_user_tables",
+    "pg_stat_xact_all_tables",
 )
 def pg_stat_user_tables(view: CatalogView) -> Iterator[Record]:
     """Row counts as ANALYZE found them; nodedb keeps no other counters per table."""
@@ -123,7 +160,9 @@ def pg_stat_user_tables(view: CatalogView) -> Iterator[Record]:
 
 
 @system_table(
-    "pg_stat_user_indexes", "pg_stat_all_indexes", "pg_statio_user_indexes",
+    "pg_stat_user_indexes",
+    "pg_stat_all_indexes",
+    "pg_statio_user_indexes",
     "pg_statio_all_indexes",
 )
 def pg_stat_user_indexes(view: CatalogView) -> Iterator[Record]:
@@ -131,10 +170,16 @@ def pg_stat_user_indexes(view: CatalogView) -> Iterator[Record]:
     for table in view.tables:
         for index in all_indexes(table):
             yield {
-                "relid": table.id, "indexrelid": index.id,
-                "schemaname": view.schema_names[table.schema_id], "relname": table.name,
-                "indexrelname": index.name, "idx_scan": 0, "idx_tup_read": 0, "idx_tup_fetch": 0,
-                "idx_blks_read": 0, "idx_blks_hit": 0,
+                "relid": table.id,
+                "indexrelid": index.id,
+                "schemaname": view.schema_names[table.schema_id],
+                "relname": table.name,
+                "indexrelname": index.name,
+                "idx_scan": 0,
+                "idx_tup_read": 0,
+                "idx_tup_fetch": 0,
+                "idx_blks_read": 0,
+                "idx_blks_hit": 0,
             }
 
 
@@ -146,10 +191,21 @@ def pg_stat_database(context: ExecutionContext) -> Iterator[Record]:
     sessions = [row[0] for row in context.session.system_rows("pg_stat_activity")]
     for database in view.snapshot.all(Database):
         yield {
-            "datid": database.id, "datname": database.name,
-            "numbackends": sessions.count(database.id), "xact_commit": 0, "xact_rollback": 0,
-            "blks_read": 0, "blks_hit": 0, "tup_returned": 0, "tup_fetched": 0, "tup_inserted": 0,
-            "tup_updated": 0, "tup_deleted": 0, "conflicts": 0, "temp_files": 0, "temp_bytes": 0,
+            "datid": database.id,
+            "datname": database.name,
+            "numbackends": sessions.count(database.id),
+            "xact_commit": 0,
+            "xact_rollback": 0,
+            "blks_read": 0,
+            "blks_hit": 0,
+            "tup_returned": 0,
+            "tup_fetched": 0,
+            "tup_inserted": 0,
+            "tup_updated": 0,
+            "tup_deleted": 0,
+            "conflicts": 0,
+            "temp_files": 0,
+            "temp_bytes": 0,
             "deadlocks": 0,
         }
 
@@ -162,10 +218,14 @@ def pg_stats(view: CatalogView) -> Iterator[Record]:
             continue
         for item in table.statistics.columns:
             yield {
-                "schemaname": view.schema_names[table.schema_id], "tablename": table.name,
-                "attname": table.columns[item.position].name, "inherited": False,
-                "null_frac": item.null_fraction, "avg_width": item.average_width,
-                "n_distinct": item.distinct, **_histogram(table, item.position),
+                "schemaname": view.schema_names[table.schema_id],
+                "tablename": table.name,
+                "attname": table.columns[item.position].name,
+                "inherited": False,
+                "null_frac": item.null_fraction,
+                "avg_width": item.average_width,
+                "n_distinct": item.distinct,
+                **_histogram(table, item.position),
             }
 
 

@@ -11,7 +11,7 @@ from nodedb.catalog.session_catalog import SessionCatalog
 from nodedb.catalog.virtual import virtual_tables
 from sql.catalog.descriptor import SUPERUSER_ID, Table
 from sql.catalog.snapshot import CatalogSnapshot
-from sql.errors import SqlError
+from sql.errors import SqlError, UndefinedObject
 from sql.parser.statements import parse_statements
 
 
@@ -33,8 +33,11 @@ class FakeEnvironment:
     @property
     def catalog(self):
         return SessionCatalog(
-            self.overlay.snapshot, database_id=DEFAULT_DATABASE_ID, user_id=self.user_id,
-            search_path=self.search_path, session_id=self.session_id,
+            self.overlay.snapshot,
+            database_id=DEFAULT_DATABASE_ID,
+            user_id=self.user_id,
+            search_path=self.search_path,
+            session_id=self.session_id,
             virtual_tables=virtual_tables(),
         )
 
@@ -72,8 +75,9 @@ class FakeEnvironment:
     def make_scram_secret(self, password):
         return f"SCRAM-SHA-256$hashed:{password}"
 
-    def role_is_connected(self, role_id):
-        return role_id == self.user_id
+    def check_setting(self, name, value):
+        if name not in ("work_mem", "search_path"):
+            raise UndefinedObject(f'unrecognized configuration parameter "{name}"')
 
     def connections_to(self, database_id):
         return 0
@@ -116,5 +120,3 @@ class FakeEnvironment:
 
     async def sequence_state(self, sequence):
         return self.sequences[sequence.id]
-
-

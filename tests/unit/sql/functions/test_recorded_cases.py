@@ -1,12 +1,9 @@
 """Every recorded call gives PostgreSQL's answer, and strict functions answer NULL for NULL."""
 
-import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 import function_cases
+import pytest
 
 
 def recorded() -> list[tuple[str, str]]:

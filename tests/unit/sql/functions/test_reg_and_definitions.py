@@ -1,6 +1,7 @@
 """Names of the reg types and the pg_get_...def functions over a small catalog."""
 
 import pytest
+
 from sql.ast.query import BinaryOp, ColumnRef, IntegerLiteral, OperatorName, QualifiedName
 from sql.catalog.descriptor import Check, Column, ForeignKey, Index, IndexKey, Role, Schema, Table
 from sql.catalog.snapshot import CatalogSnapshot
@@ -208,5 +209,3 @@ def test_visibility_and_privileges() -> None:
     with pytest.raises(SqlError, match='role "nobody" does not exist'):
         call("has_table_privilege(name,text,text)", "nobody", "t", "select")
     assert call("to_regclass(text)", "nope") is None
-
-

@@ -38,6 +38,8 @@ SAMPLES = {
     "xid": (1, 2),
     "xid8": (1, 2),
     "cid": (1, 2),
+    "pg_lsn": (1, 2),
+    "tid": ((0, 1), (1, 0)),
 }
 INLINED = [f for f in REGISTRY.by_oid.values() if isinstance(f, Function) and f.inline]
 

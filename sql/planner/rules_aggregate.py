@@ -1,0 +1,139 @@
+"""Planning aggregation: groups, grouping sets, the slots of aggregates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sql.binder import bound as b
+from sql.executor.aggregate import (
+    AggregateNode,
+    AggregateSlot,
+)
+from sql.executor.node import Node
+from sql.executor.ordering import SortSpec
+from sql.planner import estimate as est
+from sql.planner.codegen import (
+    positions,
+    row_function,
+)
+from sql.planner.loops import accumulate_function
+from sql.planner.plan import (
+    NOTHING,
+    Planner,
+    Want,
+    code,
+    sort_specs,
+)
+from sql.planner.walk import (
+    is_volatile,
+    substitute,
+    used_columns,
+)
+from sql.types.compare import sort_key
+
+
+def plan_aggregate(
+    self: Planner, plan: b.AggregatePlan, conditions: list[Any], _needed: set[int], _want: Want
+) -> Node:
+    groups = {c.id: e for c, e in plan.groups}
+    pushed: list[Any] = []
+    if plan.grouping_sets is None and plan.groups:
+        pushed = [
+            c
+            for c in conditions
+            if used_columns(c)
+            and used_columns(c) & {o.id for o in plan.columns} <= set(groups)
+            and not is_volatile(c)
+            and not is_volatile(tuple(groups.values()))
+        ]
+    below = used_columns((tuple(e for _, e in plan.groups), tuple(a for _, a in plan.aggregates)))
+    child = self.plan(plan.input, [substitute(c, groups) for c in pushed], below, NOTHING)
+    node = aggregate_node(self, plan, child)
+    return self.finish(node, [c for c in conditions if c not in pushed])
+
+
+def aggregate_node(self: Planner, plan: b.AggregatePlan, child: Node) -> AggregateNode:
+    """Build the aggregation over a planned input."""
+    calls = [_normal_call(call) for _, call in plan.aggregates]
+    expressions = [e for _, e in plan.groups]
+    every = tuple(range(len(expressions)))
+    sets = [every] if plan.grouping_sets is None else list(plan.grouping_sets)
+    loops, groupings, grouped = [], [], []
+    sub_plans: list[Any] = []
+    non_null = self.non_null.get(id(child), frozenset())
+    for chosen in sets:
+        keys = [e if number in chosen else None for number, e in enumerate(expressions)]
+        compiled = accumulate_function(
+            keys, calls, child.layout, self.plan_subquery, non_null=non_null
+        )
+        sub_plans += compiled.sub_plans
+        loops.append(code(compiled))
+        grouped.append(bool(chosen))
+        groupings.append(
+            tuple(_grouping_id(arguments, chosen) for _, arguments in plan.grouping_ids)
+        )
+    group_layout = [c.id for c, _ in plan.groups]
+    slots = [_aggregate_slot(self, call, expressions, group_layout) for call in calls]
+    node = AggregateNode(
+        [c.id for c in plan.columns],
+        child,
+        loops,
+        slots,
+        group_count=len(expressions),
+        grouping_values=groupings,
+        grouped=grouped,
+    )
+    node.sub_plans += sub_plans
+    node.rows = 1.0
+    for expression in expressions:
+        node.rows *= self.origins.distinct(expression)
+    node.rows = max(1.0, min(node.rows, child.rows)) if expressions else 1.0
+    node.startup_cost = child.total_cost + child.rows * est.CPU_OPERATOR * (1 + len(calls))
+    node.total_cost = node.startup_cost + node.rows * est.CPU_TUPLE
+    node.width = 8 * len(plan.columns)
+    if expressions:
+        node.details.append(("Group Key", expressions))
+    for column, expression in (*plan.groups, *plan.aggregates):
+        known = isinstance(expression, b.ColumnVar) and expression.id in self.names
+        self.names[column.id] = self.names[expression.id] if known else expression
+    return node
+
+
+def _normal_call(call: b.AggregateCall) -> b.AggregateCall:
+    """An ordered set's sorted expressions are its arguments."""
+    if call.aggregate.ordered_set and not call.args:
+        args = tuple(item.expression for item in call.order_by)
+        return b.AggregateCall(
+            call.aggregate, args, call.type, call.distinct, call.order_by, call.filter, call.direct
+        )
+    return call
+
+
+def _grouping_id(arguments: tuple[int, ...], chosen: tuple[int, ...]) -> int:
+    value = 0
+    for argument in arguments:
+        value = value * 2 + (argument not in chosen)
+    return value
+
+
+def _aggregate_slot(
+    self: Planner, call: b.AggregateCall, groups: list[Any], group_layout: list[int]
+) -> AggregateSlot:
+    specs = sort_specs(call.order_by)
+    if call.distinct and not specs:
+        specs = [SortSpec(sort_key(arg.type), False, False) for arg in call.args]
+    direct = None
+    if call.direct:
+        columns = positions(group_layout, "row")
+        for number, group in enumerate(groups):
+            if isinstance(group, b.ColumnVar):
+                columns[group.id] = f"row[{number:d}]"
+        direct = code(row_function(call.direct, columns, self.plan_subquery))
+    return AggregateSlot(
+        call.aggregate,
+        tuple(arg.type for arg in (*call.direct, *call.args)),
+        args=len(call.args),
+        distinct=call.distinct,
+        specs=specs,
+        direct=direct,
+    )

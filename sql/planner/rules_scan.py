@@ -1,0 +1,253 @@
+"""Planning the leaves: tables by their best access path, VALUES, functions, virtual tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import log2
+from typing import Any
+
+from sql.binder import bound as b
+from sql.executor.node import Node, OrderKey
+from sql.executor.scan import (
+    FunctionCall,
+    FunctionScanNode,
+    IndexScanNode,
+    OneRowNode,
+    SequenceScanNode,
+    TableScanNode,
+    ValuesNode,
+    VirtualScanNode,
+)
+from sql.planner import estimate as est
+from sql.planner.access import (
+    AccessPath,
+    match_index,
+    sargables,
+    span_maker,
+    usable_indexes,
+)
+from sql.planner.codegen import (
+    Compiled,
+    positions,
+    row_function,
+    value_function,
+)
+from sql.planner.plan import (
+    Planner,
+    Want,
+)
+from sql.planner.tables import table_access
+from sql.planner.walk import (
+    returns_set,
+)
+
+
+def plan_one_row(
+    self: Planner, _plan: b.OneRow, conditions: list[Any], _needed: set[int], _want: Want
+) -> Node:
+    node = OneRowNode(())
+    node.total_cost = est.CPU_TUPLE
+    return self.finish(node, conditions)
+
+
+def plan_table_scan(
+    self: Planner, plan: b.TableScan, conditions: list[Any], needed: set[int], want: Want
+) -> Node:
+    """Choose the access path of a table."""
+    del needed
+    self.origins.add(plan)
+    table = plan.table
+    own = {c.id for c in plan.columns}
+    for column in plan.columns:
+        self.names[column.id] = f"{plan.alias}.{column.name}"
+    pushed = [c for c in conditions if not has_semi_join_form(c)]
+    found = sargables(pushed, own)
+    rows = est.table_rows(table)
+    best: tuple[float, AccessPath, bool] | None = None
+    for index in [None, *usable_indexes(table)]:
+        path = match_index(plan, index, found)
+        cost, reverse = _path_cost(self, path, rows, table, want)
+        if best is None or cost < best[0] * 0.999:
+            best = (cost, path, reverse)
+    assert best is not None
+    node = _scan_node(self, plan, best[1], reverse=best[2])
+    used = [s.condition for s in [*best[1].fixed, *best[1].ranges] if s.exact]
+    fetched = rows * est.combined(list(dict.fromkeys(best[1].used)), self.origins)
+    node.rows = max(1.0, fetched)
+    node.width = est.table_width(table)
+    node.total_cost = best[0]
+    node.startup_cost = 0.0 if best[1].index is None else 0.15
+    not_null = frozenset(
+        c.id
+        for c, d in zip(plan.columns, table.columns, strict=True)
+        if d.not_null and not d.dropped
+    ) | {plan.columns[p].id for p in table.clustering_key}
+    self.non_null[id(node)] = not_null
+    self.nodes.append(node)
+    return self.finish(node, [c for c in conditions if c not in used])
+
+
+def has_semi_join_form(condition: Any) -> bool:
+    """Tell whether a condition is a (negated) sub-query."""
+    if isinstance(condition, b.BoolExpr) and condition.kind == "not":
+        condition = condition.operands[0]
+    return isinstance(condition, b.SubqueryExpr)
+
+
+def _path_cost(
+    self: Planner, path: AccessPath, rows: float, table: Any, want: Want
+) -> tuple[float, bool]:
+    """Return (cost, scan backwards) of a path, a sort above included when it would be needed."""
+    width = est.table_width(table)
+    share = est.combined(list(dict.fromkeys(path.used)), self.origins)
+    if path.fixed and path.is_point and (path.index is None or path.index.unique):
+        share = min(share, len(path.fixed) / max(rows, 1.0))
+    fetched = max(1.0, rows * share)
+    per_row = est.CPU_TUPLE + est.PAGE * width / 8192
+    if path.index is None:
+        cost = fetched * per_row + (0.3 if path.used else 0.0)
+    else:
+        cost = 0.4 + fetched * (per_row + est.CPU_TUPLE + est.RANDOM_PAGE)
+    reverse = False
+    if want.order:
+        forward, backward = _order_matches(path, want.order)
+        if forward or backward:
+            reverse = not forward
+            if want.first_rows:
+                cost = 0.4 + cost * 0.02
+        else:
+            cost += 2 * est.CPU_OPERATOR * fetched * log2(fetched + 2)
+    return cost, reverse
+
+
+def _order_matches(path: AccessPath, wanted: tuple[OrderKey, ...]) -> tuple[bool, bool]:
+    constants = path.constants()
+    not_null = {k.column for k in path.keys if k.not_null}
+    have = [k for k in path.order() if k[0] not in constants]
+    need = [k for k in wanted if k[0] not in constants]
+    if len(need) > len(have):
+        return False, False
+    forward = backward = True
+    for n, h in zip(need, have, strict=False):
+        same = n[0] == h[0]
+        safe = n[0] in not_null
+        forward = forward and same and n[1] == h[1] and (safe or n[2] == h[2])
+        backward = backward and same and n[1] != h[1] and (safe or n[2] != h[2])
+    return forward, backward
+
+
+def _scan_node(
+    self: Planner, plan: b.TableScan, path: AccessPath, *, reverse: bool
+) -> TableScanNode:
+    layout = [c.id for c in plan.columns]
+    options: dict[str, Any] = {"reverse": reverse}
+    if path.used:
+        expressions, make = span_maker(path)
+        values = value_function(expressions, self.plan_subquery)
+        options["spans"], options["spans_async"] = compose_spans(values, make)
+    node: TableScanNode
+    if path.index is None:
+        node = TableScanNode(layout, plan.table, plan.alias, **options)
+    else:
+        access = table_access(self.catalog, plan.table)
+        node = IndexScanNode(layout, access, path.index.index_id, plan.alias, **options)
+    order = path.order()
+    if reverse:
+        order = tuple((c, not d, not n) for c, d, n in order)
+    node.order = order
+    self.constants[id(node)] = path.constants()
+    if path.used:
+        node.details.append(("Index Cond", list(dict.fromkeys(path.used))))
+    self.nodes.append(node)
+    return node
+
+
+def compose_spans(values: Compiled, make: Callable[..., Any]) -> tuple[Callable[..., Any], bool]:
+    """Return ``f(context) -> spans`` and whether it must be awaited."""
+    compute = values.call
+    if values.is_async:
+
+        async def spans_async(context: Any) -> Any:
+            return make(await compute(context))
+
+        return spans_async, True
+    return (lambda context: make(compute(context))), False
+
+
+def plan_virtual_scan(
+    self: Planner, plan: b.VirtualScan, conditions: list[Any], _needed: set[int], _want: Want
+) -> Node:
+    node = VirtualScanNode([c.id for c in plan.columns], plan.table, plan.alias)
+    node.rows = 100.0
+    node.total_cost = 10.0
+    for column in plan.columns:
+        self.names[column.id] = f"{plan.alias}.{column.name}"
+    return self.finish(node, conditions)
+
+
+def plan_sequence_scan(
+    self: Planner, plan: b.SequenceScan, conditions: list[Any], _needed: set[int], _want: Want
+) -> Node:
+    node = SequenceScanNode([c.id for c in plan.columns], plan.sequence)
+    return self.finish(node, conditions)
+
+
+def plan_values(
+    self: Planner, plan: b.ValuesPlan, conditions: list[Any], _needed: set[int], _want: Want
+) -> Node:
+    rows = []
+    sub_plans: list[Any] = []
+    constant = all(isinstance(e, b.Const) for row in plan.rows for e in row)
+    for row in plan.rows:
+        if constant:
+            rows.append((_constant_row(tuple(e.value for e in row)), False))  # type: ignore[union-attr]
+            continue
+        compiled = value_function(row, self.plan_subquery)
+        rows.append((compiled.call, compiled.is_async))
+        sub_plans += compiled.sub_plans
+    node = ValuesNode([c.id for c in plan.columns], rows, plan.alias)
+    node.sub_plans += sub_plans
+    node.rows = float(max(1, len(rows)))
+    node.total_cost = node.rows * est.CPU_TUPLE
+    for column in plan.columns:
+        self.names[column.id] = f"{plan.alias or chr(34) + '*VALUES*' + chr(34)}.{column.name}"
+    return self.finish(node, conditions)
+
+
+def _constant_row(row: tuple[Any, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    return lambda _context: row
+
+
+def function_call(
+    self: Planner, expression: Any, layout: Sequence[int], width: int, *, composite: bool
+) -> FunctionCall:
+    """Compile one call of a function scan or select list."""
+    compiled = row_function([expression], positions(layout, "row"), self.plan_subquery, single=True)
+    return FunctionCall(
+        compiled.call,
+        is_async=compiled.is_async,
+        returns_set=returns_set(expression),
+        spread=composite,
+        width=width,
+    )
+
+
+def plan_function_scan(
+    self: Planner, plan: b.FunctionScan, conditions: list[Any], _needed: set[int], _want: Want
+) -> Node:
+    calls = []
+    for expression, width in zip(plan.calls, plan.widths, strict=True):
+        composite = width != 1 or (
+            isinstance(expression, b.CallExpr) and len(expression.function.columns) == 1
+        )
+        calls.append(function_call(self, expression, (), width, composite=composite))
+    node = FunctionScanNode(
+        [c.id for c in plan.columns], calls, plan.alias, ordinality=plan.ordinality
+    )
+    first = plan.calls[0]
+    node.function_name = first.function.name if isinstance(first, b.CallExpr) else plan.alias
+    node.rows = 1000.0 if returns_set(plan.calls) else 1.0
+    node.total_cost = node.rows * est.CPU_TUPLE
+    for column in plan.columns:
+        self.names[column.id] = f"{plan.alias}.{column.name}"
+    return self.finish(node, conditions)
