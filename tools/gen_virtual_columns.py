@@ -1,8 +1,9 @@
 """Write nodedb/catalog/virtual/columns_table.py and static_table.py from a PostgreSQL 15 server.
 
-Usage: gen_virtual_columns.py "<psql arguments>". Columns: every table and view of pg_catalog and information_schema with
-its OID, column names and types (domains as their base types, types nodedb does not have as text). Static rows: the
-contents of catalogs that describe built-in types, access methods and collations, as COPY text, restricted to known types.
+Usage: gen_virtual_columns.py "<psql arguments>". Columns: every table and view of pg_catalog and
+information_schema with its OID, column names and types (domains as their base types, types nodedb
+does not have as text). Static rows: the contents of catalogs that describe built-in types, access
+methods and collations, as COPY text, restricted to known types.
 """
 
 import shlex
@@ -22,17 +23,11 @@ join pg_type t on t.oid = a.atttypid left join pg_type b on b.oid = t.typbasetyp
 where n.nspname in ('pg_catalog', 'information_schema') and c.relkind in ('r', 'v') and a.attnum > 0
 group by 1, 2, 3, 4 order by 2 desc, 3
 """
-KNOWN = ",".join(str(t.oid) for t in all_types())
-STATIC = {
-    "pg_type": f"where oid in ({KNOWN})",
-    "pg_am": "",
-    "pg_opfamily": "where opfmethod in (403, 405)",
-    "pg_opclass": f"where opcmethod in (403, 405) and opcintype in ({KNOWN})",
-    "pg_amop": f"where amopmethod in (403, 405) and amoplefttype in ({KNOWN}) and amoprighttype in ({KNOWN})",
-    "pg_collation": "where collname in ('default', 'C', 'POSIX', 'ucs_basic', 'C.utf8', 'en_US', 'und-x-icu')",
-    "pg_language": "",
-    "pg_aggregate": "",
-}
+KNOWN = ",".join(str(t.oid) for t in all_types()) STATIC = { "pg_type": f"where oid in ({KNOWN})",
+"pg_am": "", "pg_opfamily": "where opfmethod in (403, 405)", "pg_opclass": f"where opcmethod in
+(403, 405) and opcintype in ({KNOWN})", "pg_amop": f"where amopmethod in (403, 405) and amoplefttype
+in ({KNOWN}) and amoprighttype in ({KNOWN})", "pg_collation": "where collname in ('default', 'C',
+'POSIX', 'ucs_basic', 'C.utf8', 'en_US', 'und-x-icu')", "pg_language": "", "pg_aggregate": "", }
 ALIASES = {"regproc": "oid", "regtype": "oid"}
 
 

@@ -1,7 +1,7 @@
 """Privileges: access control lists, what they default to, and who holds what.
 
-A list is a tuple of ``AclItem``; None means PostgreSQL's built-in default for the kind of object. Privileges are
-aclitem letters, always in the order of ``LETTERS``.
+A list is a tuple of ``AclItem``; None means PostgreSQL's built-in default for the kind of object.
+Privileges are aclitem letters, always in the order of ``LETTERS``.
 
 Source: PostgreSQL docs, "Privileges", "Role Membership", "Predefined Roles".
 """
@@ -133,7 +133,10 @@ def revoke(
     *,
     option_only: bool = False,
 ) -> tuple[AclItem, ...]:
-    """Return ``acl`` with the letters taken from the item of this grantee and grantor; empty items go."""
+    """Return ``acl`` with the letters taken from the item of this grantee and grantor.
+
+    Empty items go.
+    """
     result: list[AclItem] = []
     for item in acl:
         kept = item
@@ -158,7 +161,10 @@ def grantable_by(acl: tuple[AclItem, ...], role_id: int, owner: int) -> set[str]
 def dependents_of(
     acl: tuple[AclItem, ...], role_id: int, owner: int, letters: str
 ) -> tuple[AclItem, ...]:
-    """Return the items granted by ``role_id`` that it could no longer grant, as (grantee, grantor, letters)."""
+    """Return the items granted by ``role_id`` that it could no longer grant, as (grantee.
+
+    Grantor, letters).
+    """
     lost = set(letters) - grantable_by(acl, role_id, owner)
     return tuple(
         msgspec.structs.replace(item, privileges=ordered(lost & set(item.privileges)))
@@ -177,7 +183,10 @@ def roles_of(snapshot: CatalogSnapshot, role_id: int, database_id: int) -> froze
 
 
 def memberships(snapshot: CatalogSnapshot, role_id: int, database_id: int) -> frozenset[int]:
-    """Return the roles that ``role_id`` is a member of, directly or not, itself included (SET ROLE)."""
+    """Return the roles that ``role_id`` is a member of, directly or not.
+
+    Itself included (SET ROLE).
+    """
     return derived(
         snapshot,
         ("member roles", role_id, database_id),
@@ -212,7 +221,10 @@ def is_superuser(snapshot: CatalogSnapshot, role_id: int) -> bool:
 
 
 def owns(snapshot: CatalogSnapshot, role_id: int, owner: int, database_id: int) -> bool:
-    """Tell whether a role has the owner's rights: as the owner, by membership, or as a superuser."""
+    """Tell whether a role has the owner's rights.
+
+    As the owner, by membership, or as a superuser.
+    """
     return is_superuser(snapshot, role_id) or owner in roles_of(snapshot, role_id, database_id)
 
 

@@ -51,7 +51,10 @@ _DATABASES: Final = (
 
 
 def public_schema(schema_id: int, database_id: int) -> Schema:
-    """Return a database's public schema: everybody may use it, only the database's owner creates in it."""
+    """Return a database's public schema.
+
+    Everybody may use it, only the database's owner creates in it.
+    """
     return Schema(
         id=schema_id,
         name="public",

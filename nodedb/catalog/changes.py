@@ -1,13 +1,14 @@
 """Catalog changes: what a transaction's DDL does to the descriptors, before and after it commits.
 
-A session with DDL in progress holds a ``CatalogOverlay`` over the snapshot it started from. Statements put and delete
-whole descriptors; ``snapshot`` is the catalog as that session sees it. At commit ``changes()`` becomes the
-payload of one metadata log entry and every node applies it with ``apply_change``, which cannot fail.
-``conflict`` tells, against the newest snapshot, whether the changes may still be applied.
+A session with DDL in progress holds a ``CatalogOverlay`` over the snapshot it started from.
+Statements put and delete whole descriptors; ``snapshot`` is the catalog as that session sees it. At
+commit ``changes()`` becomes the payload of one metadata log entry and every node applies it with
+``apply_change``, which cannot fail. ``conflict`` tells, against the newest snapshot, whether the
+changes may still be applied.
 
-Guarantees: a descriptor's version grows by exactly one per transaction that changes it; an object created and
-dropped in one transaction leaves nothing; ids taken after a mark are free again after ``rollback`` unless an
-``IdAllocator`` is shared with other sessions, which never gives an id twice.
+Guarantees: a descriptor's version grows by exactly one per transaction that changes it; an object
+created and dropped in one transaction leaves nothing; ids taken after a mark are free again after
+``rollback`` unless an ``IdAllocator`` is shared with other sessions, which never gives an id twice.
 
 Payload: ``format version:1 byte | MessagePack of CatalogChange``.
 """
@@ -37,7 +38,10 @@ FORMAT_VERSION: Final = 1
 
 
 class CatalogChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """The net effect of one transaction's DDL. ``deletes`` apply before ``puts``; ``user`` and ``text`` are for audit."""
+    """The net effect of one transaction's DDL.
+
+    ``deletes`` apply before ``puts``; ``user`` and ``text`` are for audit.
+    """
 
     puts: tuple[AnyDescriptor, ...] = ()
     deletes: tuple[int, ...] = ()
@@ -56,7 +60,10 @@ _DECODER: Final = msgspec.msgpack.Decoder(CatalogChange)
 
 
 def decode_change(payload: bytes) -> CatalogChange:
-    """Read a payload written by ``CatalogChange.encode``; ValueError for an unknown format version."""
+    """Read a payload written by ``CatalogChange.encode``.
+
+    ValueError for an unknown format version.
+    """
     if not payload or payload[0] != FORMAT_VERSION:
         version = payload[0] if payload else None
         raise ValueError(f"catalog change of unknown format version {version}")
@@ -64,7 +71,10 @@ def decode_change(payload: bytes) -> CatalogChange:
 
 
 def apply_change(snapshot: CatalogSnapshot, change: CatalogChange, index: int) -> CatalogSnapshot:
-    """Return the catalog after ``change``; ``index`` is the metadata log index and becomes the schema version."""
+    """Return the catalog after ``change``.
+
+    ``index`` is the metadata log index and becomes the schema version.
+    """
     return snapshot.with_changes(
         change.puts,
         change.deletes,
@@ -74,7 +84,10 @@ def apply_change(snapshot: CatalogSnapshot, change: CatalogChange, index: int) -
 
 
 class IdAllocator:
-    """Gives out object ids to all sessions of a node; an id given out is never given again while the node runs."""
+    """Gives out object ids to all sessions of a node.
+
+    An id given out is never given again while the node runs.
+    """
 
     __slots__ = ("_next",)
 
@@ -133,7 +146,10 @@ class CatalogOverlay:
         return bool(self._puts or self._deletes)
 
     def put(self, descriptor: AnyDescriptor) -> None:
-        """Create or replace a descriptor. Its ``version`` is set here: 1, or one more than the base's."""
+        """Create or replace a descriptor.
+
+        Its ``version`` is set here: 1, or one more than the base's.
+        """
         old = self.base.get(descriptor.id)
         version = 1 if old is None else old.version + 1
         if descriptor.version != version:
@@ -180,7 +196,10 @@ class CatalogOverlay:
         )
 
     def rebase(self, newer: CatalogSnapshot) -> None:
-        """Take ``newer`` as the base; only while nothing has changed yet, or after ``conflict`` returned None."""
+        """Take ``newer`` as the base.
+
+        Only while nothing has changed yet, or after ``conflict`` returned None.
+        """
         self.base = newer
         self._next_id = max(self._next_id, newer.next_id)
         self._snapshot = None
@@ -188,8 +207,9 @@ class CatalogOverlay:
     def conflict(self, newer: CatalogSnapshot) -> SqlError | None:
         """Return the error that forbids committing on top of ``newer``, None when the changes still fit.
 
-        DuplicateTable (42P07) and its like when a name was taken meanwhile; SerializationFailure (40001) when
-        an object we changed, or one we rely on, was changed or dropped. Running the transaction again cures the latter.
+        DuplicateTable (42P07) and its like when a name was taken meanwhile; SerializationFailure
+        (40001) when an object we changed, or one we rely on, was changed or dropped. Running the
+        transaction again cures the latter.
         """
         if newer.schema_version == self.base.schema_version:
             return None

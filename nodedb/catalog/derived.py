@@ -1,7 +1,8 @@
 """Values computed from a catalog snapshot, kept while the snapshot is in use.
 
-Snapshots are immutable, so anything computed from one alone holds as long as it does. A few of the most recent
-snapshots are remembered: the shared one and the overlays of sessions with DDL in progress.
+Snapshots are immutable, so anything computed from one alone holds as long as it does. A few of the
+most recent snapshots are remembered: the shared one and the overlays of sessions with DDL in
+progress.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ _cache: Final[OrderedDict[int, tuple[CatalogSnapshot, dict[Hashable, Any]]]] = O
 def derived(
     snapshot: CatalogSnapshot, key: Hashable, compute: Callable[[CatalogSnapshot], ValueT]
 ) -> ValueT:
-    """Return ``compute(snapshot)``, computed once per snapshot and ``key``; the caller must not change it."""
+    """Return ``compute(snapshot)``, computed once per snapshot and ``key``.
+
+    The caller must not change it.
+    """
     entry = _cache.get(id(snapshot))
     if entry is None or entry[0] is not snapshot:
         entry = (snapshot, {})

@@ -1,11 +1,12 @@
 """One session's view of the catalog: names resolved along its search path, privileges of its role.
 
-``SessionCatalog`` implements ``sql.catalog.catalog.Catalog``. It is immutable and cheap to make; the session keeps
-one per (snapshot, search path, role) and makes a new one when any of them changes.
+``SessionCatalog`` implements ``sql.catalog.catalog.Catalog``. It is immutable and cheap to make;
+the session keeps one per (snapshot, search path, role) and makes a new one when any of them
+changes.
 
-The effective path is, as in PostgreSQL: the temporary schema unless named, pg_catalog unless named, then the listed
-schemas that exist and that the role may use; ``"$user"`` stands for the schema named like the role, ``pg_temp`` for
-the temporary one.
+The effective path is, as in PostgreSQL: the temporary schema unless named, pg_catalog unless named,
+then the listed schemas that exist and that the role may use; ``"$user"`` stands for the schema
+named like the role, ``pg_temp`` for the temporary one.
 
 Source: PostgreSQL docs, "The Schema Search Path", "search_path (string)", "Privileges".
 """
@@ -104,7 +105,10 @@ class SessionCatalog:
         return path
 
     def search_path_ids(self) -> tuple[int, ...]:
-        """Return the effective path: temporary schema and pg_catalog first unless they are listed."""
+        """Return the effective path.
+
+        Temporary schema and pg_catalog first unless they are listed.
+        """
         return self._path
 
     def schema_id(self, name: str) -> int | None:
@@ -126,7 +130,10 @@ class SessionCatalog:
         return schema.name if schema is not None else str(schema_id)
 
     def explicit_schema_id(self, name: QualifiedName) -> int | None:
-        """Resolve a qualified name's schema; None if there is none. Raises 42501 without USAGE, 0A000 across databases."""
+        """Resolve a qualified name's schema; None if there is none.
+
+        Raises 42501 without USAGE, 0A000 across databases.
+        """
         if name.catalog and name.catalog != self.database_name:
             whole = f"{name.catalog}.{name.schema}.{name.name}"
             raise FeatureNotSupported(
@@ -138,7 +145,10 @@ class SessionCatalog:
         return found
 
     def find_relation(self, name: QualifiedName) -> BindableRelation | None:
-        """Resolve a relation name; None for an unknown schema too: PostgreSQL reports the relation then."""
+        """Resolve a relation name.
+
+        None for an unknown schema too: PostgreSQL reports the relation then.
+        """
         if name.schema:
             schema_id = self.explicit_schema_id(name)
             return None if schema_id is None else self.relation_in(schema_id, name.name)
@@ -219,7 +229,10 @@ class SessionCatalog:
             raise permission_denied(relation)
 
     def has_column_privilege(self, relation: Relation, privilege: str, position: int) -> bool:
-        """Tell whether the user has a privilege on one column, by the relation's list or by the column's own."""
+        """Tell whether the user has a privilege on one column.
+
+        By the relation's list or by the column's own.
+        """
         if self.has_privilege(relation, privilege):
             return True
         if not isinstance(relation, Table):
@@ -232,7 +245,8 @@ class SessionCatalog:
     ) -> None:
         """Raise InsufficientPrivilege (42501) unless the user has ``privilege`` on all these columns.
 
-        () asks for the privilege on the relation or on any of its columns, as ``SELECT count(*)`` does.
+        () asks for the privilege on the relation or on any of its columns, as ``SELECT count(*)``
+        does.
         """
         if self.has_privilege(relation, privilege):
             return

@@ -85,6 +85,8 @@ class PlanCache:
     def __init__(self, entries_max: int = ENTRIES_MAX) -> None:
         self._parsed: LruCache[Statement] = LruCache(entries_max)
         self._plans: LruCache[PreparedPlan] = LruCache(entries_max)
+        self.normalized: LruCache[Any] = LruCache(entries_max)
+        """Prepared statements of simple-protocol texts whose literals became parameters."""
         self.hits = 0
         self.misses = 0
 

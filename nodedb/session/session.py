@@ -50,13 +50,17 @@ from sql.errors import (
     InvalidParameterValue,
     InvalidSqlStatementName,
     QueryCanceled,
+    SqlError,
 )
 from sql.executor.foreign_keys import DEFERRED, run_deferred
+from sql.functions.reg import RegResolver
 from sql.functions.context import ExecutionContext, MemoryBudget
 from sql.parser import parse_statements
+from sql.parser.normalize import normalize_literals
 from sql.planner.codegen import value_function
 from sql.types.base import Datum, Row, SqlType
-from sql.types.catalog import TEXT, type_by_oid
+from sql.types.catalog import INT4, INT8, NUMERIC, TEXT, type_by_oid
+from sql.types.io import text_input
 
 if TYPE_CHECKING:
     from nodedb.session.manager import SessionManager
@@ -64,17 +68,21 @@ if TYPE_CHECKING:
 SLICE_SECONDS: Final = 0.01
 """How long a statement may keep the loop before it lets others run."""
 BATCH_MAX: Final = 1024
+NORMALIZED_CHARACTERS_MAX: Final = 16 * 1024
+NORMALIZED_LITERALS_MAX: Final = 64
+_LITERAL_TYPES: Final[dict[str, SqlType | None]] = {"int4": INT4, "int8": INT8, "numeric": NUMERIC, "string": None}
 _EXIT_STATEMENTS: Final = (Commit, Rollback, RollbackToSavepoint)
 
 
 class ParsedSimple:
-    """One statement of a simple query."""
+    """One statement of a simple query; ``portal`` is set when it was found planned, its literals as parameters."""
 
-    __slots__ = ("statement", "text")
+    __slots__ = ("portal", "statement", "text")
 
-    def __init__(self, statement: Statement, text: str) -> None:
+    def __init__(self, statement: Statement, text: str, portal: Portal | None = None) -> None:
         self.statement = statement
         self.text = text
+        self.portal = portal
 
 
 class Session:
@@ -120,6 +128,7 @@ class Session:
         self._catalog: SessionCatalog | None = None
         self._catalog_key: object = None
         self._slice_start = 0.0
+        settings.set_reg_resolver(_SessionRegResolver(self))
         self.point_context: ExecutionContext | None = None
 
     # What the front end reads
@@ -206,6 +215,10 @@ class Session:
     def simple_statements(self, text: str) -> list[ParsedSimple]:
         """Parse a simple query."""
         self._begin_work(text)
+        if self.block.state != "failed" and len(text) <= NORMALIZED_CHARACTERS_MAX:
+            normalized = self._normalized(text)
+            if normalized is not None:
+                return [normalized]
         cached = self.node.plans.parsed_single(text)
         if cached is not None:
             return [ParsedSimple(cached, text)]
@@ -215,14 +228,52 @@ class Session:
             return [ParsedSimple(parsed[0].statement, text)]
         return [ParsedSimple(p.statement, text[p.span.start : p.span.end]) for p in parsed]
 
+    def _normalized(self, text: str) -> ParsedSimple | None:
+        """Plan a query with its literals as parameters, so that texts that differ in them only share the plan.
+
+        None when it cannot be done, or when anything is wrong with the statement: the text as it was written then earns the
+        error, with its own positions.
+        """
+        found = normalize_literals(text)
+        if found is None:
+            return None
+        template, literals = found
+        if not literals or len(literals) > NORMALIZED_LITERALS_MAX:
+            return None
+        plans = self.node.plans
+        kinds = tuple([kind for kind, _ in literals])
+        prepared = plans.normalized.find((template, kinds, self.plan_key()))
+        try:
+            if prepared is None:
+                statement = plans.parse_one(template)
+                if statement is None or not is_dml(statement):
+                    return None
+                prepared = PreparedStatement("", template, statement, tuple([_LITERAL_TYPES[k] for k in kinds]))
+                self._plan(prepared)
+                if prepared.plan_key is not None:
+                    plans.normalized.store((template, kinds, prepared.plan_key), prepared)
+            context = self.settings.format
+            values = tuple(
+                [
+                    int(value) if kind[0] == "i" else text_input(sql_type, context)(value, -1)
+                    for (kind, value), sql_type in zip(literals, prepared.parameter_types, strict=True)
+                ]
+            )
+        except SqlError:
+            return None
+        assert prepared.statement is not None
+        return ParsedSimple(prepared.statement, text, Portal("", prepared, values, ()))
+
     async def execute_simple(self, statement: ParsedSimple, *, is_last: bool) -> Result:
         """Run one statement of a simple query."""
-        prepared = PreparedStatement("", statement.text, statement.statement, ())
         multiple = not is_last or self.block.state == "implicit"
         self.in_multi_statement = multiple
-        portal = Portal("", prepared, (), ())
-        if is_dml(statement.statement):
-            self._plan(prepared)
+        portal = statement.portal
+        if portal is None:
+            prepared = PreparedStatement("", statement.text, statement.statement, ())
+            portal = Portal("", prepared, (), ())
+            if is_dml(statement.statement) and self.block.state != "failed":
+                self._plan(prepared)
         result = await self._run(portal, 0, in_multi_statement=multiple)
         if is_last and self.block.state == "implicit":
             await self._commit_after(result)
@@ -731,6 +782,21 @@ class Session:
             self.node.schedule.soon(lambda: _wake(waiter))
             await interrupts.wait(waiter)
             self._slice_start = self.node.clock.monotonic()
+
+
+class _SessionRegResolver:
+    """Names and OIDs of catalog objects, as the session's next statement sees them."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def output(self, sql_type: SqlType, oid: int) -> str | None:
+        """Return the name of an object, None when there is none."""
+        return RegResolver(self._session.catalog()).output(sql_type, oid)
+
+    def input(self, sql_type: SqlType, text: str) -> int:
+        """Return the OID of a name; PostgreSQL's error when there is no such object."""
+        return RegResolver(self._session.catalog()).input(sql_type, text)
 
 
 _NOTICE_RANK: Final = {

@@ -21,7 +21,7 @@ from sql.errors import (
     UndefinedObject,
 )
 from sql.types.datetime import validate_time_zone
-from sql.types.io import FormatContext
+from sql.types.io import FormatContext, RegResolver
 
 REPORTED: Final = (
     "application_name", "client_encoding", "DateStyle", "default_transaction_read_only", "in_hot_standby",
@@ -114,6 +114,10 @@ class Settings:
         variable = self._variable(name)
         self._defaults[name.lower()] = _canonical(variable, value)
         self._refresh(name.lower())
+
+    def set_reg_resolver(self, resolver: RegResolver) -> None:
+        """Give output and input of the reg types the session's catalog."""
+        _replace_format(self, reg_resolver=resolver)
 
     # Reading
 

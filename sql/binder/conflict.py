@@ -12,7 +12,7 @@ from sql.binder.bound import BoundExpr, ConflictPlan, TargetTable
 from sql.binder.coerce import coerce_to_boolean
 from sql.binder.dispatch import bind
 from sql.binder.scope import Item, Scope
-from sql.binder.table_target import row_columns, table_item
+from sql.binder.table_target import row_columns
 from sql.binder.tree import expression_key
 from sql.catalog.descriptor import PRIMARY_INDEX_ID, Index, Table
 from sql.errors import (
@@ -25,10 +25,16 @@ from sql.errors import (
 
 if TYPE_CHECKING:
     from sql.binder.state import BindState
+    from sql.binder.view_target import Destination
 
 
 def bind_conflict(
-    state: BindState, node: OnConflict, target: TargetTable, alias: str, outer: Scope
+    state: BindState,
+    node: OnConflict,
+    target: TargetTable,
+    destination: Destination,
+    alias: str,
+    outer: Scope,
 ) -> ConflictPlan:
     """Bind ON CONFLICT for an INSERT into ``target``, known as ``alias``."""
     table = target.table
@@ -43,23 +49,23 @@ def bind_conflict(
     elif node.target.constraint:
         arbiters = (_constraint_index(table, node.target),)
     else:
-        arbiters = _infer(state, node.target, target)
+        arbiters = _infer(state, node.target, target, destination)
     if node.action == "nothing":
         return ConflictPlan("nothing", arbiters)
     from sql.binder.dml import bind_assignments  # noqa: PLC0415
 
-    state.require(table.id, "w")
-    state.require(table.id, "r")
+    destination.require(state, "w")
+    destination.require(state, "r")
     existing = row_columns(state, table)
     excluded = row_columns(state, table)
     scope = Scope(outer.parent, "update")
     scope.ctes = outer.ctes
     items: list[Item] = [
-        table_item(table, alias, existing, user_alias=alias != table.name),
-        table_item(table, "excluded", excluded, user_alias=True),
+        destination.item(state, existing, alias, user_alias=alias != destination.name),
+        destination.item(state, excluded, "excluded", user_alias=True),
     ]
     scope.items = scope.all_items = items
-    assignments = bind_assignments(state, node.assignments, table, scope)
+    assignments = bind_assignments(state, node.assignments, destination, scope)
     where: BoundExpr | None = None
     if node.where is not None:
         scope.clause = "where"
@@ -91,10 +97,14 @@ def _constraint_index(table: Table, target: ConflictTarget) -> int:
     return found
 
 
-def _infer(state: BindState, node: ConflictTarget, target: TargetTable) -> tuple[int, ...]:
+def _infer(
+    state: BindState, node: ConflictTarget, target: TargetTable, destination: Destination
+) -> tuple[int, ...]:
     table = target.table
     scope = Scope(None, "index")
-    scope.items = scope.all_items = [table_item(table, table.name, target.row_columns)]
+    scope.items = scope.all_items = [
+        destination.item(state, target.row_columns, destination.name, user_alias=False)
+    ]
     positions: set[int] = set()
     keys: set[object] = set()
     by_id = {c.id: i for i, c in enumerate(target.row_columns)}

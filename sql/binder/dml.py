@@ -16,13 +16,12 @@ from sql.ast.query import (
     Insert,
     RowConstructor,
     ScalarSubquery,
-    Select,
     Target,
     Update,
     Values,
 )
-from sql.binder.aggregation import SelectContext
 from sql.binder.bound import (
+    BoolExpr,
     BoundExpr,
     ColumnVar,
     Const,
@@ -35,7 +34,7 @@ from sql.binder.bound import (
     OutputColumn,
     ParameterRef,
     ProjectPlan,
-    TargetTable,
+    TableScan,
     UpdatePlan,
     ValuesPlan,
     WithPlan,
@@ -48,18 +47,18 @@ from sql.binder.dispatch import bind
 from sql.binder.from_clause import bind_from, scan_table
 from sql.binder.scope import Item, Scope, check_no_conflict
 from sql.binder.state import BindState, BoundQuery, Tracker, var_of
-from sql.binder.table_target import default_value, find_target, table_item, target_table
+from sql.binder.table_target import default_value, target_table
 from sql.binder.targets import bind_targets
 from sql.binder.tree import location
+from sql.binder.view_target import Destination, find_destination
 from sql.errors import (
     DuplicateColumn,
     FeatureNotSupported,
     GeneratedAlways,
     SqlSyntaxError,
-    UndefinedColumn,
 )
-from sql.span import NO_SPAN, Span
-from sql.types.catalog import UNKNOWN
+from sql.span import NO_SPAN
+from sql.types.catalog import BOOL, UNKNOWN
 
 if TYPE_CHECKING:
     from sql.ast.query import Alias
@@ -82,41 +81,35 @@ def bind_modification(state: BindState, node: DmlStatement, parent: Scope | None
 def _bind_insert(state: BindState, node: Insert, parent: Scope | None) -> BoundQuery:
     scope = Scope(parent, "values")
     definitions = () if node.with_clause is None else bind_with(state, node.with_clause, scope)
-    table = find_target(state, node.table, "insert")
-    state.require(table.id, "a")
-    columns = _insert_columns(node, table)
+    destination = find_destination(state, node.table, "insert")
+    table = destination.table
+    destination.require(state, "a")
+    columns = _insert_columns(node, destination)
     target = target_table(state, table, writes_row=True)
     source, given = _insert_source(state, node, columns, scope)
     values = _insert_values(state, node, table, columns, given)
     conflict = None
-    alias = node.alias or table.name
+    alias = node.alias or destination.name
     if node.on_conflict is not None:
-        conflict = bind_conflict(state, node.on_conflict, target, alias, scope)
-    returning, outputs = _bind_returning(
-        state, node.returning, scope, [_row_item(target, alias, user_alias=bool(node.alias))], table
-    )
+        conflict = bind_conflict(state, node.on_conflict, target, destination, alias, scope)
+    row = destination.item(state, target.row_columns, alias, user_alias=bool(node.alias))
+    returning, outputs = _bind_returning(state, node.returning, scope, [row], destination)
     plan: LogicalPlan = InsertPlan(target, source, values, conflict, returning, outputs)
     if definitions:
         plan = WithPlan(definitions, plan)
     return BoundQuery(plan, outputs)
 
 
-def _row_item(target: TargetTable, alias: str, *, user_alias: bool) -> Item:
-    return table_item(target.table, alias, target.row_columns, user_alias=user_alias)
-
-
-def _insert_columns(node: Insert, table: Table) -> list[Column]:
+def _insert_columns(node: Insert, destination: Destination) -> list[Column]:
     """Return the target columns in the order of the given expressions."""
     if not node.columns:
-        return list(table.visible_columns)
+        if destination.view is None:
+            return list(destination.table.visible_columns)
+        return [destination.writable(n, "insert", node.span) for n in destination.columns]
     result: list[Column] = []
     spans = node.column_spans or (node.span,) * len(node.columns)
     for name, span in zip(node.columns, spans, strict=True):
-        column = table.column_by_name.get(name)
-        if column is None:
-            raise UndefinedColumn(
-                f'column "{name}" of relation "{table.name}" does not exist', span=span
-            )
+        column = destination.writable(name, "insert", span)
         if column in result:
             raise DuplicateColumn(f'column "{name}" specified more than once', span=span)
         result.append(column)
@@ -309,11 +302,11 @@ def _bind_returning(
     targets: tuple[Target, ...],
     scope: Scope,
     items: list[Item],
-    table: Table,
+    destination: Destination,
 ) -> tuple[tuple[BoundExpr, ...], tuple[OutputColumn, ...]]:
     if not targets:
         return (), ()
-    state.require(table.id, "r")
+    destination.require(state, "r")
     scope.items = items
     scope.all_items = items
     scope.clause = "returning"
@@ -337,31 +330,45 @@ def _bind_update(state: BindState, node: Update, parent: Scope | None) -> BoundQ
     scope = Scope(parent)
     definitions = () if node.with_clause is None else bind_with(state, node.with_clause, scope)
     alias: Alias | None = node.table.alias
-    table = find_target(state, node.table.name, "update", node.table.relation_id)
-    state.require(table.id, "w")
+    destination = find_destination(state, node.table.name, "update", node.table.relation_id)
+    table = destination.table
+    destination.require(state, "w")
     tracker = Tracker()
     state.trackers.append(tracker)
-    scan, item = scan_table(state, table, alias, privilege="")
+    scan, item = _scan(state, destination, alias)
     plan = _with_from(state, scan, item, node.from_items, scope)
     scope.clause = "update"
-    assignments = bind_assignments(state, node.assignments, table, scope)
+    assignments = bind_assignments(state, node.assignments, destination, scope)
     scope.clause = "where"
-    condition = None
+    condition = destination.condition(state, scan.columns)
     if node.where is not None:
-        condition = coerce_to_boolean(state, bind(state, node.where, scope), "WHERE")
+        written = coerce_to_boolean(state, bind(state, node.where, scope), "WHERE")
+        condition = written if condition is None else BoolExpr("and", (condition, written), BOOL)
+    if condition is not None:
         plan = FilterPlan(plan, condition)
     state.trackers.pop()
     if scope.depth in tracker.depths:
-        state.require(table.id, "r")
+        destination.require(state, "r")
     target = target_table(state, table, writes_row=True)
-    shown = table.name if alias is None else alias.name
-    new_row = _row_item(target, shown, user_alias=alias is not None)
+    new_row = destination.item(state, target.row_columns, item.alias, user_alias=alias is not None)
     others = scope.items[1:]
-    returning, outputs = _bind_returning(state, node.returning, scope, [new_row, *others], table)
+    returning, outputs = _bind_returning(
+        state, node.returning, scope, [new_row, *others], destination
+    )
     result: LogicalPlan = UpdatePlan(target, scan, plan, assignments, condition, returning, outputs)
     if definitions:
         result = WithPlan(definitions, result)
     return BoundQuery(result, outputs)
+
+
+def _scan(
+    state: BindState, destination: Destination, alias: Alias | None
+) -> tuple[TableScan, Item]:
+    scan, item = scan_table(state, destination.table, alias, privilege="")
+    if destination.view is not None:
+        shown = destination.name if alias is None else alias.name
+        item = destination.item(state, scan.columns, shown, user_alias=alias is not None)
+    return scan, item
 
 
 def _with_from(
@@ -384,7 +391,7 @@ def _with_from(
 
 
 def bind_assignments(
-    state: BindState, assignments: tuple[Assignment, ...], table: Table, scope: Scope
+    state: BindState, assignments: tuple[Assignment, ...], destination: Destination, scope: Scope
 ) -> tuple[tuple[int, BoundExpr], ...]:
     """Bind SET: (position, value) in the order written; 42601 for a column set twice."""
     result: list[tuple[int, BoundExpr]] = []
@@ -394,7 +401,9 @@ def bind_assignments(
             raise FeatureNotSupported(
                 "assignment to array elements is not supported", span=assignment.span
             )
-        columns = [_assigned(table, name, assignment) for name in assignment.columns]
+        columns = [
+            destination.writable(name, "update", assignment.span) for name in assignment.columns
+        ]
         for column, value in zip(
             columns, _assigned_values(state, assignment, columns, scope), strict=True
         ):
@@ -424,15 +433,6 @@ def bind_assignments(
                 )
             )
     return tuple(result)
-
-
-def _assigned(table: Table, name: str, assignment: Assignment) -> Column:
-    column = table.column_by_name.get(name)
-    if column is None:
-        raise UndefinedColumn(
-            f'column "{name}" of relation "{table.name}" does not exist', span=assignment.span
-        )
-    return column
 
 
 def _assigned_values(
@@ -474,26 +474,28 @@ def _bind_delete(state: BindState, node: Delete, parent: Scope | None) -> BoundQ
     scope = Scope(parent)
     definitions = () if node.with_clause is None else bind_with(state, node.with_clause, scope)
     alias = node.table.alias
-    table = find_target(state, node.table.name, "delete", node.table.relation_id)
-    state.require(table.id, "d")
+    destination = find_destination(state, node.table.name, "delete", node.table.relation_id)
+    table = destination.table
+    destination.require(state, "d")
     tracker = Tracker()
     state.trackers.append(tracker)
-    scan, item = scan_table(state, table, alias, privilege="")
+    scan, item = _scan(state, destination, alias)
     plan = _with_from(state, scan, item, node.using, scope)
     scope.clause = "where"
-    condition = None
+    condition = destination.condition(state, scan.columns)
     if node.where is not None:
-        condition = coerce_to_boolean(state, bind(state, node.where, scope), "WHERE")
+        written = coerce_to_boolean(state, bind(state, node.where, scope), "WHERE")
+        condition = written if condition is None else BoolExpr("and", (condition, written), BOOL)
+    if condition is not None:
         plan = FilterPlan(plan, condition)
     state.trackers.pop()
     if scope.depth in tracker.depths:
-        state.require(table.id, "r")
+        destination.require(state, "r")
     target = target_table(state, table, writes_row=False)
-    returning, outputs = _bind_returning(state, node.returning, scope, list(scope.items), table)
+    returning, outputs = _bind_returning(
+        state, node.returning, scope, list(scope.items), destination
+    )
     result: LogicalPlan = DeletePlan(target, scan, plan, condition, returning, outputs)
     if definitions:
         result = WithPlan(definitions, result)
     return BoundQuery(result, outputs)
-
-
-__all__ = ["Select", "SelectContext", "bind_assignments", "bind_modification"]

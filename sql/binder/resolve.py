@@ -188,7 +188,10 @@ class Resolver:
     def _select(self, candidates: list[Candidate], actual: Types) -> Candidate | None:
         unknowns = sum(1 for t in actual if t is UNKNOWN)
         candidates = _keep_best(
-            candidates, lambda c: sum(a is d and a is not UNKNOWN for a, d in zip(actual, c.types, strict=True))
+            candidates,
+            lambda c: sum(
+                a is d and a is not UNKNOWN for a, d in zip(actual, c.types, strict=True)
+            ),
         )
         if len(candidates) == 1:
             return candidates[0]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sql.ast.query import Expression, QualifiedName, TableRef
 from sql.binder.bound import (
     BoundExpr,
     ColumnCheck,
@@ -19,52 +18,16 @@ from sql.binder.bound import (
 from sql.binder.calls import call_by_name
 from sql.binder.coerce import coerce_assignment, coerce_to_boolean, resolve_unknown
 from sql.binder.dispatch import bind
-from sql.binder.from_clause import find_relation
 from sql.binder.scope import Item, Scope
-from sql.catalog.catalog import VirtualTable
-from sql.catalog.descriptor import Column, Sequence, Table, View
-from sql.errors import (
-    InsufficientPrivilege,
-    ObjectNotInPrerequisiteState,
-    WrongObjectType,
-)
 from sql.span import NO_SPAN
 from sql.types.base import NO_TYPMOD
 from sql.types.catalog import REGCLASS
 
 if TYPE_CHECKING:
+    from sql.ast.query import Expression
     from sql.binder.state import BindState
+    from sql.catalog.descriptor import Column, Table
     from sql.span import Span
-
-_VERBS = {"insert": "insert into", "update": "update", "delete": "delete from"}
-_ENABLING = {
-    "insert": ("inserting into", "INSERT"),
-    "update": ("updating", "UPDATE"),
-    "delete": ("deleting from", "DELETE"),
-}
-
-
-def find_target(state: BindState, name: QualifiedName, action: str, relation_id: int = 0) -> Table:
-    """Find the table to write: 42P01, 42809, 42501, or 55000 for a view."""
-    relation = find_relation(state, TableRef(name, relation_id=relation_id, span=name.span))
-    if isinstance(relation, Table):
-        return relation
-    if isinstance(relation, VirtualTable):
-        kind = "view" if relation.is_view else "table"
-        raise InsufficientPrivilege(f"permission denied for {kind} {relation.name}")
-    if isinstance(relation, Sequence):
-        raise WrongObjectType(f'cannot change sequence "{relation.name}"')
-    raise view_not_updatable(relation, action)
-
-
-def view_not_updatable(view: View, action: str) -> ObjectNotInPrerequisiteState:
-    """Make PostgreSQL's error for writing to a view."""
-    doing, event = _ENABLING[action]
-    return ObjectNotInPrerequisiteState(
-        f'cannot {_VERBS[action]} view "{view.name}"',
-        hint=f"To enable {doing} the view, provide an INSTEAD OF {event} trigger "
-        f"or an unconditional ON {event} DO INSTEAD rule.",
-    )
 
 
 def table_item(

@@ -1,7 +1,8 @@
 """ALTER TABLE: its actions in PostgreSQL's order of passes.
 
-Drops go first, then type changes, new columns, changes of column attributes, constraints, and the rest; so
-``ADD COLUMN b, ADD CHECK (b > 0)`` works in any order. Source: PostgreSQL docs, "ALTER TABLE".
+Drops go first, then type changes, new columns, changes of column attributes, constraints, and the
+rest; so ``ADD COLUMN b, ADD CHECK (b > 0)`` works in any order. Source: PostgreSQL docs, "ALTER
+TABLE".
 """
 
 from __future__ import annotations
@@ -147,7 +148,10 @@ class _Alteration:
         self.editor = TableEditor(env, table, table)
 
     async def run(self, actions: tuple[AlterTableAction, ...]) -> None:
-        """Run the actions pass by pass; drops take effect in the overlay before the rest is planned."""
+        """Run the actions pass by pass.
+
+        Drops take effect in the overlay before the rest is planned.
+        """
         for action in sorted(actions, key=_pass):
             if isinstance(action, (DropColumn, DropConstraint)):
                 await self._drop(action)

@@ -1,4 +1,7 @@
-"""Binding of what DDL stores: expressions over one table, views, and queries whose columns make a table."""
+"""Binding of what DDL stores.
+
+Expressions over one table, views, and queries whose columns make a table.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ def bind_over(
 ) -> SqlType:
     """Check an expression over a table's columns and return its type, that of ``target`` if it is assigned to it.
 
-    ``purpose`` is default, check, generated, index, predicate or using: it selects the binder's refusals.
+    ``purpose`` is default, check, generated, index, predicate or using: it selects the binder's
+    refusals.
     """
     bound = bind_expression(
         expression,

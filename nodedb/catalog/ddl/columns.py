@@ -62,7 +62,10 @@ class Definition:
 
 
 def analyze_definition(source: ColumnDefinition, table_name: str) -> Definition:
-    """Take a column definition apart; SqlSyntaxError (42601) for constraints that contradict each other."""
+    """Take a column definition apart.
+
+    SqlSyntaxError (42601) for constraints that contradict each other.
+    """
     if source.name in SYSTEM_COLUMNS:
         from sql.errors import DuplicateColumn  # noqa: PLC0415 - only this branch
 

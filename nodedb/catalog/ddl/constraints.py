@@ -132,7 +132,10 @@ def has_primary_key(table: Table) -> bool:
 
 
 def add_key(editor: TableEditor, constraint: UniqueConstraint) -> None:
-    """Add a PRIMARY KEY or UNIQUE constraint; a new table's primary key becomes its clustering key."""
+    """Add a PRIMARY KEY or UNIQUE constraint.
+
+    A new table's primary key becomes its clustering key.
+    """
     table = editor.table
     if constraint.primary and has_primary_key(table):
         raise InvalidTableDefinition(
@@ -186,12 +189,18 @@ def add_key(editor: TableEditor, constraint: UniqueConstraint) -> None:
 
 
 def _may_cluster(table: Table, *, is_new: bool) -> bool:
-    """Tell whether a primary key can order the rows: in a new table, or where the hidden key did so far."""
+    """Tell whether a primary key can order the rows.
+
+    In a new table, or where the hidden key did so far.
+    """
     return is_new or table.columns[table.clustering_key[0]].hidden
 
 
 def _recluster(editor: TableEditor, old: Table) -> None:
-    """Move the rows from their hidden key to the primary key: a rewrite, once, for the sake of every later look-up."""
+    """Move the rows from their hidden key to the primary key.
+
+    A rewrite, once, for the sake of every later look-up.
+    """
     for position in old.clustering_key:
         editor.change_column(position, dropped=True, not_null=False)
     editor.needs_rewrite = True
@@ -301,7 +310,10 @@ def primary_positions(table: Table) -> tuple[int, tuple[int, ...], bool] | None:
 def _referenced_key(
     table: Table, columns: tuple[Column, ...] | None
 ) -> tuple[int, tuple[int, ...], dict[int, int]]:
-    """Return (index id, key positions in its order, position by position) of the key a foreign key relies on."""
+    """Return (index id, key positions in its order.
+
+    Position by position) of the key a foreign key relies on.
+    """
     primary = primary_positions(table)
     if columns is None:
         if primary is None:

@@ -1,8 +1,9 @@
 """What depends on what, and DROP with RESTRICT and CASCADE.
 
-An object is an ``Address``: a descriptor, or a part of a table (column, default, constraint, index). Dependents come in two
-strengths: automatic ones go silently with what they belong to (an index with its table, a serial's sequence with
-its column), normal ones need CASCADE. The order of messages is PostgreSQL's: what was made first comes first.
+An object is an ``Address``: a descriptor, or a part of a table (column, default, constraint,
+index). Dependents come in two strengths: automatic ones go silently with what they belong to (an
+index with its table, a serial's sequence with its column), normal ones need CASCADE. The order of
+messages is PostgreSQL's: what was made first comes first.
 
 Source: PostgreSQL docs, "Dependency Tracking", "DROP TABLE".
 """
@@ -44,7 +45,10 @@ DETAIL_LINES_MAX = 100
 
 
 class Address(NamedTuple):
-    """``kind`` object: ``id`` alone. column, default: ``part`` is the row position. constraint: its OID. index: index_id."""
+    """``kind`` object: ``id`` alone.
+
+    Column, default: ``part`` is the row position. constraint: its OID. index: index_id.
+    """
 
     kind: PartKind
     id: int
@@ -262,8 +266,11 @@ class DropPlan:
             return False
         return Address("object", address.id) in self._targets
 
-    def run_checks(self, *, cascade: bool, subject: str = "", plural: str = "") -> None:
-        """DependentObjectsStillExist (2BP01) without CASCADE, else the notice about what goes too."""
+    def run_checks(self, *, cascade: bool) -> None:
+        """DependentObjectsStillExist (2BP01) without CASCADE.
+
+        Else the notice about what goes too.
+        """
         others = [
             target
             for target in (self._targets[address] for address in reversed(self._order))
@@ -281,13 +288,10 @@ class DropPlan:
                 for target in others
                 if target.because is not None
             ]
-            what = subject or describe_address(self.env, self.roots[0])
+            what = describe_address(self.env, self.roots[0])
             message = f"cannot drop {what} because other objects depend on it"
             if len(self.roots) > 1:
-                message = (
-                    f"cannot drop {plural or 'desired object(s)'} because other objects depend on"
-                    + (" them" if plural else " them")
-                )
+                message = "cannot drop desired object(s) because other objects depend on them"
             raise DependentObjectsStillExist(message, detail=_lines(lines), hint=CASCADE_HINT)
         texts = [f"drop cascades to {describe_address(self.env, t.address)}" for t in others]
         if len(texts) == 1:

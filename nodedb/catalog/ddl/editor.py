@@ -1,7 +1,8 @@
 """A table's descriptor while a statement changes it, and the work on rows that follows.
 
-``TableEditor`` is shared by CREATE TABLE and ALTER TABLE: columns and constraints are added to ``table`` first, then
-``store`` puts the descriptor and runs what the rows need, once: a rewrite, or index backfills and validations.
+``TableEditor`` is shared by CREATE TABLE and ALTER TABLE: columns and constraints are added to
+``table`` first, then ``store`` puts the descriptor and runs what the rows need, once: a rewrite, or
+index backfills and validations.
 """
 
 from __future__ import annotations

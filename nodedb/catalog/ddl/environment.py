@@ -1,7 +1,7 @@
 """What DDL needs of the session that runs it: its catalog overlay, its binder, and services over rows.
 
-The session implements ``DdlEnvironment``. Everything that touches rows is awaited; ``catalog`` is a property over
-``overlay.snapshot``, so that a statement sees what it has just put.
+The session implements ``DdlEnvironment``. Everything that touches rows is awaited; ``catalog`` is a
+property over ``overlay.snapshot``, so that a statement sees what it has just put.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ class DdlEnvironment(Protocol):
         """Return pg_authid.rolpassword text for a password in clear."""
 
     def check_setting(self, name: str, value: str) -> None:
-        """Check a variable and its value for ALTER ROLE or DATABASE ... SET: 42704, 22023, 42501."""
+        """Check a variable and its value for ALTER ROLE or DATABASE ...
+
+        SET: 42704, 22023, 42501.
+        """
 
     def connections_to(self, database_id: int) -> int:
         """Return the number of other sessions in a database."""
@@ -65,20 +68,27 @@ class DdlEnvironment(Protocol):
         """Lock a relation until the transaction ends; ``mode`` as in LOCK TABLE, in lower case."""
 
     async def missing_value(self, column: Column) -> bytes | None:
-        """Evaluate a new column's default once, as a one-column row; None: volatile, the table must be rewritten."""
+        """Evaluate a new column's default once, as a one-column row.
+
+        None: volatile, the table must be rewritten.
+        """
 
     async def rewrite_table(
         self, old: Table, new: Table, conversions: Mapping[int, Expression]
     ) -> None:
         """Write all rows of ``old`` under ``new.storage_id``, with all index entries.
 
-        ``conversions`` maps row positions of ``new`` to expressions over the old row, coerced on assignment; other
-        positions are copied, those the old row lacks get the column's default, generated columns are computed anew.
-        Raises NotNullViolation (23502), CheckViolation (23514), UniqueViolation (23505).
+        ``conversions`` maps row positions of ``new`` to expressions over the old row, coerced on
+        assignment; other positions are copied, those the old row lacks get the column's default,
+        generated columns are computed anew. Raises NotNullViolation (23502), CheckViolation
+        (23514), UniqueViolation (23505).
         """
 
     async def backfill_index(self, table: Table, index: Index) -> None:
-        """Make an index's entries; UniqueViolation (23505) ``could not create unique index "i"``."""
+        """Make an index's entries.
+
+        UniqueViolation (23505) ``could not create unique index "i"``.
+        """
 
     async def validate_check(self, table: Table, check: Check) -> None:
         """CheckViolation (23514) ``check constraint "c" of relation "t" is violated by some row``."""

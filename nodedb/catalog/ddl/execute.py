@@ -1,4 +1,7 @@
-"""``execute_ddl``: one data definition statement, planned into the transaction's catalog overlay."""
+"""``execute_ddl``.
+
+One data definition statement, planned into the transaction's catalog overlay.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,8 @@ if TYPE_CHECKING:
 async def execute_ddl(statement: DdlStatement, env: DdlEnvironment) -> str:
     """Plan a statement into ``env.overlay`` and return its command tag.
 
-    On an error the overlay may hold part of the statement: the caller rolls back to the mark it took before.
+    On an error the overlay may hold part of the statement: the caller rolls back to the mark it
+    took before.
     """
     tag = await _dispatch(statement, env)
     env.overlay.statements.append(tag)

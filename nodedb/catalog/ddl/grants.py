@@ -117,7 +117,10 @@ def _all_in_schemas(env: DdlEnvironment, statement: Grant) -> list[AclOwner]:
 
 
 def _letters(privileges: tuple[Privilege, ...], kind: str, *, columns: bool) -> str:
-    """Return the letters of privileges on a kind of object; SqlSyntaxError (42601), 0LP01 for those it has not."""
+    """Return the letters of privileges on a kind of object.
+
+    SqlSyntaxError (42601), 0LP01 for those it has not.
+    """
     what = "column" if columns else kind
     allowed = acl.ALL_PRIVILEGES[what]
     result = ""

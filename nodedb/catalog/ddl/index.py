@@ -227,7 +227,10 @@ def _made_up_name(editor: TableEditor, statement: CreateIndex) -> str:
 
 
 async def reindex(env: DdlEnvironment, statement: Reindex) -> str:
-    """REINDEX: indexes are made anew for tables and indexes; schemas and databases take all their tables."""
+    """REINDEX: indexes are made anew for tables and indexes.
+
+    Schemas and databases take all their tables.
+    """
     name = statement.name
     kind = statement.kind.lower()
     if kind == "schema":

@@ -35,7 +35,10 @@ def clip(text: str, bytes_max: int) -> str:
 
 
 def make_object_name(name1: str, name2: str, label: str) -> str:
-    """Join parts with underscores; the longer of the two names is shortened until 63 bytes suffice."""
+    """Join parts with underscores.
+
+    The longer of the two names is shortened until 63 bytes suffice.
+    """
     overhead = (len(name2) > 0) + (len(label) + 1 if label else 0)
     available = NAME_BYTES_MAX - overhead
     bytes1, bytes2 = len(name1.encode()), len(name2.encode())
@@ -73,7 +76,10 @@ def join_column_names(names: Iterable[str]) -> str:
 
 
 def index_column_names(expressions: Sequence[str | Expression]) -> list[str]:
-    """Return the column names of an index: the column's, a function's, or ``expr``; repeats are numbered."""
+    """Return the column names of an index: the column's, a function's, or ``expr``.
+
+    Repeats are numbered.
+    """
     result: list[str] = []
     for item in expressions:
         base = item if isinstance(item, str) else figure_name(item) or "expr"

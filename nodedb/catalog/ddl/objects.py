@@ -264,7 +264,10 @@ def is_temporary(env: DdlEnvironment, schema_id: int) -> bool:
 
 
 def name_exists(env: DdlEnvironment, schema_id: int, name: str, *, if_not_exists: bool) -> bool:
-    """Tell whether a relation of that name exists, after the notice; DuplicateTable (42P07) without IF NOT EXISTS."""
+    """Tell whether a relation of that name exists, after the notice.
+
+    DuplicateTable (42P07) without IF NOT EXISTS.
+    """
     if find_in(env, schema_id, name) is None:
         return False
     if not if_not_exists:
@@ -303,7 +306,10 @@ def split_name(text: str) -> list[str]:
 
 
 def initial_acl(env: DdlEnvironment, kind: str, schema_id: int) -> tuple[AclItem, ...] | None:
-    """Return what ALTER DEFAULT PRIVILEGES gives a new object of the current role; ``kind`` as in pg_default_acl."""
+    """Return what ALTER DEFAULT PRIVILEGES gives a new object of the current role.
+
+    ``kind`` as in pg_default_acl.
+    """
     catalog = env.catalog
     owner = env.overlay.snapshot.role_by_id(catalog.user_id)
     if owner is None or not owner.default_acls or is_temporary(env, schema_id):

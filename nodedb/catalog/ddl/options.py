@@ -1,7 +1,8 @@
 """Storage parameters in WITH (...): which exist, their ranges, and nodedb's own ``distribute_by``.
 
-PostgreSQL's parameters are checked and kept, so that dumps restore and \\d+ shows them; none changes how rows are kept.
-Source: PostgreSQL docs, "CREATE TABLE" (Storage Parameters), "CREATE INDEX", "CREATE VIEW".
+PostgreSQL's parameters are checked and kept, so that dumps restore and \\d+ shows them; none
+changes how rows are kept. Source: PostgreSQL docs, "CREATE TABLE" (Storage Parameters), "CREATE
+INDEX", "CREATE VIEW".
 """
 
 from __future__ import annotations
@@ -61,7 +62,10 @@ def option_text(value: OptionValue) -> str:
 
 
 def check_options(kind: str, options: tuple[StorageOption, ...]) -> tuple[tuple[str, str], ...]:
-    """Return options as (name, text) pairs; InvalidParameterValue (22023) for unknown or bad ones."""
+    """Return options as (name, text) pairs.
+
+    InvalidParameterValue (22023) for unknown or bad ones.
+    """
     result: dict[str, str] = {}
     for option in options:
         name = option.name.removeprefix("toast.")

@@ -1,7 +1,8 @@
 """ALTER ... RENAME of everything that has a name.
 
-Stored expressions name columns of their own table, so a column's new name is written into them; stored views keep the old
-names as aliases. Source: PostgreSQL docs, "ALTER TABLE", "ALTER VIEW", "ALTER ROLE", "ALTER DATABASE".
+Stored expressions name columns of their own table, so a column's new name is written into them;
+stored views keep the old names as aliases. Source: PostgreSQL docs, "ALTER TABLE", "ALTER VIEW",
+"ALTER ROLE", "ALTER DATABASE".
 """
 
 from __future__ import annotations
@@ -263,7 +264,10 @@ def _renamed_list(text: str, old: str, new: str) -> str:
 
 
 def _pin_views(env: DdlEnvironment, relation: Relation, columns: tuple[str, ...]) -> None:
-    """Let the views over a relation that is renamed, or whose column is, keep the old names as aliases."""
+    """Let the views over a relation that is renamed, or whose column is.
+
+    Keep the old names as aliases.
+    """
     for view in list(env.overlay.snapshot.all(View)):
         if any(on == relation.id for on, _ in view.depends_on):
             query = pin_relation(view.query, relation.id, relation.name, columns)

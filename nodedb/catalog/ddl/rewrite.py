@@ -1,4 +1,7 @@
-"""Walks over AST nodes: finding column references, renaming them, making expressions fit for storing."""
+"""Walks over AST nodes.
+
+Finding column references, renaming them, making expressions fit for storing.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +113,8 @@ def rename_column(node: NodeT, old: str, new: str) -> NodeT:
 def pin_relation(node: NodeT, relation_id: int, name: str, columns: tuple[str, ...]) -> NodeT:
     """Return a stored query whose references to a relation keep its present name and column names as aliases.
 
-    So a relation or its columns can be renamed without touching the expressions in the views over it.
+    So a relation or its columns can be renamed without touching the expressions in the views over
+    it.
     """
 
     def change(item: Node) -> Node:

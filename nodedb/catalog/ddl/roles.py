@@ -125,7 +125,10 @@ def _fields(env: DdlEnvironment, options: dict[str, RoleOption]) -> dict[str, An
 
 
 def _secret(env: DdlEnvironment, password: object) -> str:
-    """Return rolpassword for PASSWORD 'x': a SCRAM text as it is, clear text hashed, MD5 refused."""
+    """Return rolpassword for PASSWORD 'x'.
+
+    A SCRAM text as it is, clear text hashed, MD5 refused.
+    """
     if password is None:
         return ""
     text = str(password)
@@ -290,7 +293,10 @@ def _acl_mentions(descriptor: AnyDescriptor, number: int) -> bool:
 
 
 def _mentions(env: DdlEnvironment, number: int) -> list[str]:
-    """Return the lines of DROP ROLE's detail: what the role owns, and what its privileges are on."""
+    """Return the lines of DROP ROLE's detail.
+
+    What the role owns, and what its privileges are on.
+    """
     here: list[str] = []
     elsewhere: dict[int, int] = {}
     for item in _all_objects(env):
@@ -499,7 +505,10 @@ async def reassign_owned(env: DdlEnvironment, statement: ReassignOwned) -> str:
 
 
 async def drop_owned(env: DdlEnvironment, statement: DropOwned) -> str:
-    """DROP OWNED: objects of this database that the roles own, and the privileges they have here."""
+    """DROP OWNED.
+
+    Objects of this database that the roles own, and the privileges they have here.
+    """
     ids = _role_ids(env, statement.roles, "permission denied to drop objects")
     roots = [
         Address("object", item.id)

@@ -145,7 +145,10 @@ async def create_schema(env: DdlEnvironment, statement: CreateSchema, execute: E
 def _inside(
     element: CreateTable | CreateView | CreateIndex | CreateSequence | Grant, schema: str
 ) -> DdlStatement:
-    """Give an element of CREATE SCHEMA the schema's name; InvalidSchemaDefinition (42P15) for another one's."""
+    """Give an element of CREATE SCHEMA the schema's name.
+
+    InvalidSchemaDefinition (42P15) for another one's.
+    """
 
     def placed(name: QualifiedName) -> QualifiedName:
         if name.schema and name.schema != schema:

@@ -360,7 +360,10 @@ class _Builder:
 
 
 async def create_table_as(env: DdlEnvironment, statement: CreateTableAs) -> str:
-    """CREATE TABLE AS and SELECT INTO; the tag is ``SELECT n``, or CREATE TABLE AS when nothing was run."""
+    """CREATE TABLE AS and SELECT INTO.
+
+    The tag is ``SELECT n``, or CREATE TABLE AS when nothing was run.
+    """
     if statement.materialized_view:
         raise FeatureNotSupported("materialized views are not supported")
     name: QualifiedName = statement.name

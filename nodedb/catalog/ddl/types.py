@@ -48,7 +48,10 @@ def serial_type(name: TypeName) -> SqlType | None:
 
 
 def resolve_type(name: TypeName) -> tuple[SqlType, int]:
-    """Return a type and typmod; UndefinedObject (42704) or the typmod's own errors, at the name's place."""
+    """Return a type and typmod.
+
+    UndefinedObject (42704) or the typmod's own errors, at the name's place.
+    """
     element = type_by_name(name.name) if name.schema in ("", "pg_catalog") else None
     if element is None:
         shown = f"{name.schema}.{name.name}" if name.schema else name.name

@@ -1,7 +1,7 @@
 """information_schema: tables, columns, constraints, views, sequences and routines.
 
-As the standard has it, a role sees what it owns or has some privilege on. Domain types of the standard's views are their base
-types here. Source: PostgreSQL docs, "The Information Schema".
+As the standard has it, a role sees what it owns or has some privilege on. Domain types of the
+standard's views are their base types here. Source: PostgreSQL docs, "The Information Schema".
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """How a system table gets its rows: producers registered by name, arranged into the table's columns.
 
-A producer returns dictionaries from column name to datum; columns it leaves out are NULL. ``@system_table`` producers see only a
-snapshot and a database, so their rows are kept as long as the snapshot is in use. ``@live_table`` producers get the
-execution context and run every time. A table without producer is empty, as those of features nodedb lacks.
+A producer returns dictionaries from column name to datum; columns it leaves out are NULL.
+``@system_table`` producers see only a snapshot and a database, so their rows are kept as long as
+the snapshot is in use. ``@live_table`` producers get the execution context and run every time. A
+table without producer is empty, as those of features nodedb lacks.
 """
 
 from __future__ import annotations

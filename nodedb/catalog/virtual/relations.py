@@ -1,7 +1,7 @@
 """pg_class and what hangs on it: attributes, indexes, constraints, defaults, dependencies, comments.
 
-Numbers that nodedb does not store are derived from those it does: a default's OID from table and column.
-Source: PostgreSQL docs, "System Catalogs".
+Numbers that nodedb does not store are derived from those it does: a default's OID from table and
+column. Source: PostgreSQL docs, "System Catalogs".
 """
 
 from __future__ import annotations
@@ -340,7 +340,10 @@ def _index_attributes(table: Table, index: Index) -> Iterator[Record]:
 
 @system_table("pg_attrdef")
 def pg_attrdef(view: CatalogView) -> Iterator[Record]:
-    """Defaults and generation expressions; ``adbin`` is their SQL text, which pg_get_expr returns."""
+    """Defaults and generation expressions.
+
+    ``adbin`` is their SQL text, which pg_get_expr returns.
+    """
     for table in view.tables:
         for column in table.visible_columns:
             expression = column.generated if column.generated is not None else column.default

@@ -166,14 +166,22 @@ def test_type_change_rewrites_only_when_values_change(env):
     assert env.table("t").column_by_name["a"].type is INT8
 
 
-def test_a_primary_key_added_later_is_a_unique_index(env):
-    env.run("create table t(a int); alter table t add primary key (a)")
+def test_a_primary_key_added_later_takes_the_place_of_the_hidden_one(env):
+    env.run("create table t(a int)")
+    storage = env.table("t").storage_id
+    env.run("alter table t add primary key (a)")
     table = env.table("t")
-    assert table.primary_name == ""
-    assert table.indexes[0].primary
-    assert table.indexes[0].name == "t_pkey"
+    assert (table.primary_name, table.clustering_key) == ("t_pkey", (0,))
     assert table.column_by_name["a"].not_null
-    assert env.calls == [("not null", "a"), ("backfill", "t_pkey")]
+    assert env.calls == [("rewrite", "t", []), ("clear", storage), ("not null", "a")]
+
+
+def test_a_unique_index_can_become_the_primary_key(env):
+    env.run("create table t(a int); create unique index i on t(a)")
+    env.run("alter table t add constraint pk primary key using index i")
+    index = env.table("t").indexes[0]
+    assert (index.name, index.primary, index.constraint) == ("pk", True, True)
+    assert ("not null", "a") in env.calls
 
 
 def test_dropping_the_clustering_key_moves_the_rows(env):

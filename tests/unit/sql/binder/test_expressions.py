@@ -2,6 +2,7 @@
 
 import pytest
 from binder_schema import make_catalog
+
 from sql.binder import bind_expression, bind_statement, expression_type_name, qualify_view_query
 from sql.binder.bound import OutputColumn
 from sql.binder.describe import describe_expression
