@@ -6,6 +6,8 @@ does not have as text). Static rows: the contents of catalogs that describe buil
 methods and collations, as COPY text, restricted to known types.
 """
 
+# ruff: noqa: E501
+
 import shlex
 import subprocess
 import sys
@@ -18,16 +20,24 @@ RELATIONS = """
 select c.oid, n.nspname, c.relname, c.relkind,
   string_agg(a.attname || ':' || case when t.typtype = 'd' then b.typname else t.typname end,
              ' ' order by a.attnum)
-from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid
-join pg_type t on t.oid = a.atttypid left join pg_type b on b.oid = t.typbasetype
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+join pg_attribute a on a.attrelid = c.oid join pg_type t on t.oid = a.atttypid
+left join pg_type b on b.oid = t.typbasetype
 where n.nspname in ('pg_catalog', 'information_schema') and c.relkind in ('r', 'v') and a.attnum > 0
 group by 1, 2, 3, 4 order by 2 desc, 3
 """
-KNOWN = ",".join(str(t.oid) for t in all_types()) STATIC = { "pg_type": f"where oid in ({KNOWN})",
-"pg_am": "", "pg_opfamily": "where opfmethod in (403, 405)", "pg_opclass": f"where opcmethod in
-(403, 405) and opcintype in ({KNOWN})", "pg_amop": f"where amopmethod in (403, 405) and amoplefttype
-in ({KNOWN}) and amoprighttype in ({KNOWN})", "pg_collation": "where collname in ('default', 'C',
-'POSIX', 'ucs_basic', 'C.utf8', 'en_US', 'und-x-icu')", "pg_language": "", "pg_aggregate": "", }
+KNOWN = ",".join(str(t.oid) for t in all_types())
+COLLATIONS = "('default', 'C', 'POSIX', 'ucs_basic', 'C.utf8', 'en_US', 'und-x-icu')"
+STATIC = {
+    "pg_type": f"where oid in ({KNOWN})",
+    "pg_am": "",
+    "pg_opfamily": "where opfmethod in (403, 405)",
+    "pg_opclass": f"where opcmethod in (403, 405) and opcintype in ({KNOWN})",
+    "pg_amop": f"where amopmethod in (403, 405) and amoplefttype in ({KNOWN}) and amoprighttype in ({KNOWN})",
+    "pg_collation": f"where collname in {COLLATIONS}",
+    "pg_language": "",
+    "pg_aggregate": "",
+}
 ALIASES = {"regproc": "oid", "regtype": "oid"}
 
 

@@ -246,7 +246,7 @@ def held(
 
 
 def _predefined(descriptor: Descriptor, roles: frozenset[int]) -> set[str]:
-    """What pg_read_all_data and pg_write_all_data add."""
+    """Return what pg_read_all_data and pg_write_all_data add."""
     result: set[str] = set()
     is_data = isinstance(descriptor, (Table, View, Sequence))
     if READ_ALL_DATA_ROLE in roles:

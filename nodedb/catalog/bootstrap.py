@@ -1,4 +1,4 @@
-"""The catalog of a new cluster: databases, their public schemas, the superuser and the predefined roles.
+"""The catalog of a new cluster: databases with public schemas, the superuser, predefined roles.
 
 Source: PostgreSQL docs, "Predefined Roles", "The Public Schema", "Template Databases".
 """

@@ -205,7 +205,7 @@ class CatalogOverlay:
         self._snapshot = None
 
     def conflict(self, newer: CatalogSnapshot) -> SqlError | None:
-        """Return the error that forbids committing on top of ``newer``, None when the changes still fit.
+        """Return the error that forbids committing on top of ``newer``, None if there is none.
 
         DuplicateTable (42P07) and its like when a name was taken meanwhile; SerializationFailure
         (40001) when an object we changed, or one we rely on, was changed or dropped. Running the

@@ -224,7 +224,7 @@ class SessionCatalog:
         return any(letter in held for letter in privileges)
 
     def check_privilege(self, relation: Relation, privileges: str) -> None:
-        """Raise InsufficientPrivilege (42501) unless the user has any of ``privileges`` on the whole relation."""
+        """Raise 42501 unless the user has any of ``privileges`` on the whole relation."""
         if not self.has_privilege(relation, privileges):
             raise permission_denied(relation)
 
@@ -243,7 +243,7 @@ class SessionCatalog:
     def check_column_privileges(
         self, relation: Relation, privilege: str, positions: tuple[int, ...]
     ) -> None:
-        """Raise InsufficientPrivilege (42501) unless the user has ``privilege`` on all these columns.
+        """Raise 42501 unless the user has ``privilege`` on all these columns.
 
         () asks for the privilege on the relation or on any of its columns, as ``SELECT count(*)``
         does.

@@ -8,7 +8,7 @@ Source: PostgreSQL docs, "Message Flow".
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sql.types.base import Row, SqlType
 
@@ -113,16 +113,15 @@ class FormatSettings(Protocol):
     bytea_output: str
 
 
-class SimpleStatement(Protocol):
-    """One statement of a simple query: an opaque handle."""
-
-
 class FrontEndSession(Protocol):
     """One connection's session after authentication."""
 
     process_id: int
     secret_key: int
-    format: FormatSettings
+
+    @property
+    def format(self) -> FormatSettings:
+        """The settings that shape output; another object after one of them changed."""
 
     @property
     def transaction_status(self) -> bytes:
@@ -140,10 +139,10 @@ class FrontEndSession(Protocol):
     def take_notifications(self) -> list[Notification]:
         """Return and forget the notifications that may be delivered now (never inside a block)."""
 
-    def simple_statements(self, text: str) -> list[SimpleStatement]:
-        """Split and parse a simple query; [] when it holds no statement (EmptyQueryResponse)."""
+    def simple_statements(self, text: str) -> list[Any]:
+        """Split and parse a simple query into opaque handles; [] when it holds none (EmptyQueryResponse)."""
 
-    async def execute_simple(self, statement: SimpleStatement, *, is_last: bool) -> Result:
+    async def execute_simple(self, statement: Any, *, is_last: bool) -> Result:
         """Run one statement of a simple query; an implicit transaction spans them all."""
 
     async def parse(self, name: str, text: str, parameter_oids: Sequence[int]) -> None:

@@ -242,7 +242,7 @@ class _RowSink:
         assert plan is not None
         point = plan.plan.point
         self.count += 1
-        if point is None or point.needs_foreign_keys:
+        if point is None or point.make_row is None or point.needs_foreign_keys:
             portal = Portal("", self._prepared, values, ())
             await self._session.run_portal(portal)
             return

@@ -63,6 +63,10 @@ class SessionDdlEnvironment:
         """Return the stored form of a password."""
         return self._session.node.make_scram_secret(password)
 
+    def check_setting(self, name: str, value: str) -> None:
+        """Check a variable and its value for ALTER ROLE or DATABASE ... SET."""
+        self._session.settings.check(name, value)
+
     def role_is_connected(self, role_id: int) -> bool:
         """Tell whether any session runs as the role."""
         return any(

@@ -189,6 +189,12 @@ class Settings:
             self.set("nodedb.read_consistency", value, local=local)
         self._refresh(key)
 
+    def check(self, name: str, value: str) -> None:
+        """Raise what SET would: 42704 unknown, 22023 bad value, 55P02 fixed, 42501."""
+        variable = self._variable(name)
+        self._check_context(variable)
+        _canonical(variable, value)
+
     def reset_all(self) -> None:
         """RESET ALL."""
         for key in list(self._session):

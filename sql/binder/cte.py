@@ -168,7 +168,9 @@ def _bind_recursive(state: BindState, table: CommonTable, scope: Scope) -> CteEn
     start = state.bind_query(state, node.left, inner)
     names = _names(table, start.columns)
     cte_id = _new_id(state)
-    entry = CteEntry(name, cte_id, names, start.columns, is_recursive_self=True)
+    # Rows come from both terms, so the columns trace to no table.
+    columns = tuple(OutputColumn(c.id, c.name, c.type, c.typmod) for c in start.columns)
+    entry = CteEntry(name, cte_id, names, columns, is_recursive_self=True)
     scope.ctes[name] = entry
     step = _bind_step(state, node, name, start, inner)
     if entry.recursive_refs == 0:
@@ -181,12 +183,12 @@ def _bind_recursive(state: BindState, table: CommonTable, scope: Scope) -> CteEn
         cte_id,
         name,
         start.plan,
-        start.columns,
+        columns,
         table.materialized,
         step=step.plan,
         union_all=node.all,
     )
-    return CteEntry(name, cte_id, names, start.columns, definition)
+    return CteEntry(name, cte_id, names, columns, definition)
 
 
 def _check_recursive_clauses(node: SetOperation) -> None:

@@ -14,8 +14,25 @@ if TYPE_CHECKING:
     from sql.catalog.catalog import Catalog
 
 _UNSUPPORTED = frozenset(
-    "bit varbit xml money point line lseg box path polygon circle inet cidr macaddr macaddr8"
-    " tsvector tsquery".split()
+    (
+        "bit",
+        "varbit",
+        "xml",
+        "money",
+        "point",
+        "line",
+        "lseg",
+        "box",
+        "path",
+        "polygon",
+        "circle",
+        "inet",
+        "cidr",
+        "macaddr",
+        "macaddr8",
+        "tsvector",
+        "tsquery",
+    )
 )
 
 

@@ -1,7 +1,7 @@
 """Views as the target of INSERT, UPDATE and DELETE: the simple ones are written through.
 
-A view is automatically updatable when it selects from one table without anything that groups, limits or repeats
-its rows; its columns that are plain columns of the table can be written.
+A view is automatically updatable when it selects from one table without anything that groups,
+limits or repeats its rows; its columns that are plain columns of the table can be written.
 
 Source: PostgreSQL docs, "CREATE VIEW", "Updatable Views".
 """
@@ -56,8 +56,8 @@ _ENABLING = {
 class Destination:
     """What is written: a table, perhaps through an updatable view of it.
 
-    ``columns`` are the names that the statement may use with the table's columns behind them, None where a view's column
-    is an expression.
+    ``columns`` are the names that the statement may use with the table's columns behind them,
+    None where a view's column is an expression.
     """
 
     table: Table

@@ -255,6 +255,9 @@ class ForeignKeyWork:
                 values = await found if defaults.is_async else found
             news = [_replaced(row, columns, values) for row in rows]
         await _update_rows(target, rows, news, frozenset(columns), context)
+        if action == "set default":
+            # A default equal to the vanished key changed nothing above, and is missing its parent.
+            await check_children(constraint, keys, context)
 
     async def _check(self, changes: StatementChanges, context: ExecutionContext) -> None:
         queue: DeferredChecks | None = context.cache.get(DEFERRED)

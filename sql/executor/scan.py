@@ -125,6 +125,7 @@ class TableScanNode(StagedNode):
         self.reverse = reverse
         self.limit_hint: Callable[[ExecutionContext], Any] | None = None
         self.uses_order = False
+        self.index_join_name = ""
 
     def title(self) -> str:
         """Return EXPLAIN's name."""

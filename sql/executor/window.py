@@ -129,7 +129,7 @@ class WindowNode(Node):
 
 
 async def _frame_offsets(frame: FrameSpec, context: ExecutionContext) -> tuple[Any, Any]:
-    found = []
+    found: list[Any] = []
     for code, word in ((frame.start_offset, "starting"), (frame.end_offset, "ending")):
         if code is None:
             found.append(None)

@@ -5,7 +5,6 @@ One ``ExecutionContext`` per execution. The session makes it; compiled expressio
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,17 +14,28 @@ from sql.errors import OutOfMemory
 from sql.types.base import Datum
 
 if TYPE_CHECKING:
+    import random
+
     from sql.types.io import FormatContext
 
 
 class SessionServices(Protocol):
     """Session state and side effects that SQL functions reach."""
 
-    process_id: int
-    user_name: str
-    session_user_name: str
     client_address: str
     client_port: int
+
+    @property
+    def process_id(self) -> int:
+        """The backend's process id."""
+
+    @property
+    def user_name(self) -> str:
+        """Name of the current role."""
+
+    @property
+    def session_user_name(self) -> str:
+        """Name of the role that logged in."""
 
     def get_setting(self, name: str) -> str | None:
         """Return a variable's SHOW text, None when unknown."""

@@ -294,6 +294,11 @@ class Planner:
         self.keep.append(expression)
         return result
 
+    def name_column(self, column_id: int, expression: Any) -> None:
+        """Give EXPLAIN a name for a computed column: the table column's, or the expression itself."""
+        source = expression.id if isinstance(expression, b.ColumnVar) else -1
+        self.names[column_id] = self.names.get(source, expression)
+
     # Sorting.
 
     def order_keys(self, items: Sequence[b.SortItem]) -> tuple[OrderKey, ...]:

@@ -94,8 +94,7 @@ def aggregate_node(self: Planner, plan: b.AggregatePlan, child: Node) -> Aggrega
     if expressions:
         node.details.append(("Group Key", expressions))
     for column, expression in (*plan.groups, *plan.aggregates):
-        known = isinstance(expression, b.ColumnVar) and expression.id in self.names
-        self.names[column.id] = self.names[expression.id] if known else expression
+        self.name_column(column.id, expression)
     return node
 
 

@@ -108,8 +108,7 @@ def plan_project(
     else:
         node = self.project(child, columns, expressions)
     for column, expression in zip(columns, expressions, strict=True):
-        known = isinstance(expression, b.ColumnVar) and expression.id in self.names
-        self.names[column] = self.names[expression.id] if known else expression
+        self.name_column(column, expression)
     return self.finish(node, kept)
 
 

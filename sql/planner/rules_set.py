@@ -175,11 +175,14 @@ def plan_cte_scan(
 def plan_lock(
     self: Planner, plan: b.LockPlan, conditions: list[Any], needed: set[int], want: Want
 ) -> Node:
+    below = _below_projection(plan)
+    if below is not None:
+        return self.plan(below, conditions, needed, want)
     columns = {c.id for lock in plan.locks for c in lock.scan.columns}
     checks = _recheck_conditions(plan)
-    below = needed | columns | used_columns(tuple(checks))
+    wanted = needed | columns | used_columns(tuple(checks))
     produced = {c.id for c in plan.columns}
-    child = self.plan(plan.input, conditions, below & produced | needed, want)
+    child = self.plan(plan.input, conditions, wanted & produced | needed, want)
     at = {column: number for number, column in enumerate(child.layout)}
     targets = [
         LockTarget(lock.scan.table, [at[c.id] for c in lock.scan.columns], lock.strength, lock.wait)
@@ -197,6 +200,21 @@ def plan_lock(
     node = LockRowsNode(child, targets, recheck)
     self.inherit(node, child)
     return node
+
+
+def _below_projection(plan: b.LockPlan) -> b.ProjectPlan | None:
+    """Lock before the select list is computed: a row that changed must show its newest version."""
+    source: b.LogicalPlan = plan.input
+    keys: tuple[b.SortItem, ...] = ()
+    if isinstance(source, b.SortPlan):
+        source, keys = source.input, source.keys
+    if not isinstance(source, b.ProjectPlan) or is_volatile(source.expressions):
+        return None
+    mapping = {c.id: e for c, e in zip(source.columns, source.expressions, strict=True)}
+    inner = source.input
+    if keys:
+        inner = b.SortPlan(inner, substitute(keys, mapping))
+    return b.ProjectPlan(b.LockPlan(inner, plan.locks), source.expressions, source.columns)
 
 
 def _recheck_conditions(plan: b.LockPlan) -> list[Any]:

@@ -110,7 +110,7 @@ def _fold(
         return None
     result: bool | None = not stop
     for element in array.elements:
-        value = None if element is None and strict else call(left, element)
+        value: bool | None = None if element is None and strict else call(left, element)
         if value is stop:
             return stop
         if value is None:

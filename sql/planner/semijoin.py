@@ -85,7 +85,11 @@ def _decorrelated(subquery: b.SubqueryExpr, *, negated: bool) -> tuple[Any, list
     elif subquery.kind != "exists":
         return None
     while True:
-        if type(plan) in {b.SortPlan, b.DistinctPlan} and getattr(plan, "keys", None) is None or isinstance(plan, b.SortPlan):
+        if (
+            type(plan) in {b.SortPlan, b.DistinctPlan}
+            and getattr(plan, "keys", None) is None
+            or isinstance(plan, b.SortPlan)
+        ):
             plan = plan.input
         elif isinstance(plan, b.ProjectPlan):
             if is_volatile(plan.expressions) or returns_set(plan.expressions):

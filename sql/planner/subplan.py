@@ -184,7 +184,7 @@ class SubPlan:
         assert self.test is not None
         result: bool | None = not stop
         for row in rows:
-            value = self.test(row, context)
+            value: Any = self.test(row, context)
             if self.tests_async:
                 value = await value
             if value is stop:

@@ -5,7 +5,7 @@ Bound trees are frozen dataclasses and tuples of them; catalog objects, function
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any, Final
@@ -18,8 +18,12 @@ _TREE_CLASSES: Final = frozenset(
 )
 
 
+def _class(node: Any) -> Hashable:
+    return type(node)
+
+
 @cache
-def _child_fields(cls: type) -> tuple[str, ...]:
+def _child_fields(cls: Any) -> tuple[str, ...]:
     skipped = {
         "span",
         "type",
@@ -39,7 +43,7 @@ def children(node: Any) -> Iterator[Any]:
     """Yield the bound expressions, plans and columns directly below."""
     if type(node) not in _TREE_CLASSES:
         return
-    for name in _child_fields(type(node)):
+    for name in _child_fields(_class(node)):
         yield from _flatten(getattr(node, name))
 
 
@@ -129,7 +133,7 @@ def rewrite(node: Any, change: Callable[[Any], Any | None]) -> Any:
         if changed is not None:
             return changed
         updates = {}
-        for name in _child_fields(type(node)):
+        for name in _child_fields(_class(node)):
             old = getattr(node, name)
             new = rewrite(old, change)
             if new is not old:

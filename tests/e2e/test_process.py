@@ -153,9 +153,10 @@ def test_a_vanished_client_lets_go_of_its_locks(
     assert connection.execute("SELECT v FROM t").fetchone() == (10,)
 
 
-def test_a_client_killed_amid_its_wait_does_not_run_on(
+def test_a_client_that_vanishes_amid_its_wait_leaves_no_lock(
     node: NodeProcess, connection: psycopg.Connection
 ) -> None:
+    """As in PostgreSQL, its statement may still run once the lock is free, but holds nothing afterwards."""
     connection.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
     connection.execute("INSERT INTO t VALUES (1, 0)")
     with holding(node, "UPDATE t SET v = 1 WHERE id = 1"):
@@ -163,9 +164,9 @@ def test_a_client_killed_amid_its_wait_does_not_run_on(
         with background(lambda: waiting.execute("UPDATE t SET v = 100 WHERE id = 1")):
             wait_until(lambda: is_waiting(connection, 1), "the second client waits for the row")
             socket.socket(fileno=waiting.fileno()).shutdown(socket.SHUT_RDWR)
+    connection.execute("SET lock_timeout = '20s'")
     connection.execute("UPDATE t SET v = v + 10 WHERE id = 1")
-    value = connection.execute("SELECT v FROM t").fetchone()
-    assert value == (10,)
+    assert connection.execute("SELECT v FROM t").fetchone() in ((10,), (110,))
 
 
 # Helpers
@@ -213,7 +214,7 @@ def background(action) -> Iterator[None]:
         except psycopg.Error:
             pass
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     yield
     thread.join(30)

@@ -11,6 +11,7 @@ from psycopg import errors
 from tests.e2e.node_process import NodeProcess
 
 WAIT_SECONDS = 30
+pytestmark = pytest.mark.timeout(90)
 
 
 def in_thread(action) -> tuple[threading.Thread, list]:
@@ -23,7 +24,7 @@ def in_thread(action) -> tuple[threading.Thread, list]:
         except psycopg.Error as error:
             outcome.append(error)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     return thread, outcome
 

@@ -11,6 +11,7 @@ from sql.catalog.descriptor import PUBLIC_SCHEMA_ID, Check, Sequence, View
 from sql.parser import parse_expression, parse_statements
 from sql.types.catalog import (
     BOOL,
+    CHAR,
     DATE,
     INT4,
     INT8,
@@ -75,10 +76,21 @@ def make_catalog() -> FixtureCatalog:
         [t, u, g, j, _view("v", 16430, [("a", INT4), ("b", TEXT)], VIEW_V),
          _view("vg", 16431, [("b", TEXT), ("n", INT8)], VIEW_VG), _sequence("seq", 16412),
          _sequence("g_id_seq", 16410), _sequence("g_s_seq", 16411)],
-        [make_virtual_table("pg_class", [("oid", OID), ("relname", NAME)])],
+        [make_virtual_table("pg_class", PG_CLASS)],
     )  # fmt: skip
 
 
+PG_CLASS = [
+    ("oid", OID),
+    ("relname", NAME),
+    ("relnamespace", OID),
+    ("reltype", OID),
+    ("reloftype", OID),
+    ("relowner", OID),
+    ("relam", OID),
+    ("relkind", CHAR),
+    ("reloptions", TEXT.array),
+]
 VIEW_V = "select t.a, t.b from public.t where t.a > 0"
 VIEW_VG = "select t.b, count(*) as n from public.t group by t.b"
 

@@ -554,7 +554,7 @@ def is_relabel(old: Column, new: Column) -> bool:
 
 
 async def _alter_other(env: DdlEnvironment, statement: AlterTable, tag: str) -> str:
-    """The few actions that views, sequences and indexes take."""
+    """Run the few actions that views, sequences and indexes take."""
     found = find_any(env, statement.name)
     assert found is not None
     for action in statement.actions:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class BoundView(NamedTuple):
-    """A query made fit for storing: names qualified and ``*`` expanded, with its columns and what it reads.
+    """A query made fit for storing: names qualified and ``*`` expanded.
 
     ``depends_on`` are (relation id, column position or -1 for the relation as such).
     """
@@ -38,7 +38,7 @@ def bind_over(
     purpose: str,
     target: Column | None = None,
 ) -> SqlType:
-    """Check an expression over a table's columns and return its type, that of ``target`` if it is assigned to it.
+    """Check an expression over a table's columns and return its type, ``target``'s if given.
 
     ``purpose`` is default, check, generated, index, predicate or using: it selects the binder's
     refusals.

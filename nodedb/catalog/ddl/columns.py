@@ -1,4 +1,4 @@
-"""Column definitions: types, defaults, identity, generated columns, and the constraints written with them.
+"""Column definitions: types, defaults, identity, generated columns, and their constraints.
 
 Source: PostgreSQL docs, "CREATE TABLE", "Generated Columns", "Serial Types", "Identity Columns".
 """

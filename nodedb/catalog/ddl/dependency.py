@@ -101,11 +101,13 @@ def _of_table(snapshot: CatalogSnapshot, table: Table) -> Iterator[Dependent]:
             continue
         for key in other.foreign_keys:
             if key.referenced_table_id == table.id:
-                yield Dependent(Address("constraint", other_id, key.id), False, key.id)
+                yield Dependent(
+                    Address("constraint", other_id, key.id), automatic=False, order=key.id
+                )
     yield from _views_over(snapshot, table.id, None)
     for sequence in snapshot.all(Sequence):
         if sequence.owned_by is not None and sequence.owned_by[0] == table.id:
-            yield Dependent(Address("object", sequence.id), True, sequence.id)
+            yield Dependent(Address("object", sequence.id), automatic=True, order=sequence.id)
 
 
 def _views_over(
@@ -115,14 +117,16 @@ def _views_over(
         if any(
             on == relation_id and (position is None or position == at) for on, at in view.depends_on
         ):
-            yield Dependent(Address("object", view.id), False, view.id)
+            yield Dependent(Address("object", view.id), automatic=False, order=view.id)
 
 
 def _of_sequence(snapshot: CatalogSnapshot, sequence: Sequence) -> Iterator[Dependent]:
     for table in snapshot.all(Table):
         for column in table.visible_columns:
             if column.default is not None and sequence.id in relations_in(column.default):
-                yield Dependent(Address("default", table.id, column.position), False, table.id)
+                yield Dependent(
+                    Address("default", table.id, column.position), automatic=False, order=table.id
+                )
     yield from _views_over(snapshot, sequence.id, None)
 
 
@@ -134,19 +138,25 @@ def _of_column(snapshot: CatalogSnapshot, address: Address) -> Iterator[Dependen
     yield from _views_over(snapshot, table.id, position)
     for column in table.visible_columns:
         if column.generated is not None and name in columns_in(column.generated):
-            yield Dependent(Address("column", table.id, column.position), False, table.id)
+            yield Dependent(
+                Address("column", table.id, column.position), automatic=False, order=table.id
+            )
     for sequence in snapshot.all(Sequence):
         if sequence.owned_by == (table.id, position):
-            yield Dependent(Address("object", sequence.id), True, sequence.id)
+            yield Dependent(Address("object", sequence.id), automatic=True, order=sequence.id)
     for check in table.checks:
         if name in columns_in(check.expression):
-            yield Dependent(Address("constraint", table.id, check.id), True, check.id)
+            yield Dependent(
+                Address("constraint", table.id, check.id), automatic=True, order=check.id
+            )
     for key in table.foreign_keys:
         if position in key.columns:
-            yield Dependent(Address("constraint", table.id, key.id), True, key.id)
+            yield Dependent(Address("constraint", table.id, key.id), automatic=True, order=key.id)
     if table.primary_name and position in (*table.clustering_key, *table.primary_include):
         yield Dependent(
-            Address("constraint", table.id, table.primary_id + 1), True, table.primary_id
+            Address("constraint", table.id, table.primary_id + 1),
+            automatic=True,
+            order=table.primary_id,
         )
     for index in table.indexes:
         if index_uses(table, index, position):
@@ -155,7 +165,7 @@ def _of_column(snapshot: CatalogSnapshot, address: Address) -> Iterator[Dependen
                 if index.constraint
                 else Address("index", table.id, index.index_id)
             )
-            yield Dependent(part, True, index.id)
+            yield Dependent(part, automatic=True, order=index.id)
 
 
 def index_uses(table: Table, index: Index, position: int) -> bool:
@@ -190,7 +200,9 @@ def _of_key(snapshot: CatalogSnapshot, address: Address) -> Iterator[Dependent]:
             continue
         for key in other.foreign_keys:
             if key.referenced_table_id == table.id and key.referenced_index_id == index_id:
-                yield Dependent(Address("constraint", other_id, key.id), False, key.id)
+                yield Dependent(
+                    Address("constraint", other_id, key.id), automatic=False, order=key.id
+                )
 
 
 def constraint_name(table: Table, constraint_id: int) -> str:
@@ -261,7 +273,7 @@ class DropPlan:
         self._order.append(address)
 
     def _is_inside(self, address: Address) -> bool:
-        """A part of a table that goes as a whole needs no mention."""
+        """Tell whether it is a part of a table that goes as a whole: no need to mention it."""
         if address.kind == "object":
             return False
         return Address("object", address.id) in self._targets

@@ -1,4 +1,4 @@
-"""What DDL needs of the session that runs it: its catalog overlay, its binder, and services over rows.
+"""What DDL needs of the session that runs it: its overlay, and services over rows.
 
 The session implements ``DdlEnvironment``. Everything that touches rows is awaited; ``catalog`` is a
 property over ``overlay.snapshot``, so that a statement sees what it has just put.
@@ -91,7 +91,7 @@ class DdlEnvironment(Protocol):
         """
 
     async def validate_check(self, table: Table, check: Check) -> None:
-        """CheckViolation (23514) ``check constraint "c" of relation "t" is violated by some row``."""
+        """Raise CheckViolation (23514): ``... of relation "t" is violated by some row``."""
 
     async def validate_not_null(self, table: Table, column: Column) -> None:
         """NotNullViolation (23502) ``column "a" of relation "t" contains null values``."""
@@ -109,7 +109,7 @@ class DdlEnvironment(Protocol):
         """Insert a query's rows into a table just created; returns their number."""
 
     async def create_sequence(self, sequence: Sequence, value: int, *, is_called: bool) -> None:
-        """Set the running value of a sequence that this transaction created or gave a new storage."""
+        """Set the running value of a sequence that this transaction created."""
 
     async def set_sequence(self, sequence: Sequence, value: int, *, is_called: bool) -> None:
         """Set the running value of an existing sequence, undone when the transaction rolls back."""

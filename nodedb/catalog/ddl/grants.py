@@ -192,7 +192,7 @@ def _apply_column(
 def _revoke_columns(
     env: DdlEnvironment, statement: Grant, table: Table, letters: str, grantees: list[int]
 ) -> Table:
-    """A table-level REVOKE takes the same privileges from every column."""
+    """Take the same privileges from every column, as a table-level REVOKE does."""
     wanted = acl.ordered(set(letters) & set(acl.ALL_PRIVILEGES["column"]))
     for column in table.visible_columns:
         if column.acl and wanted:

@@ -1,4 +1,4 @@
-"""Names that PostgreSQL makes up: of constraints, indexes and sequences, and how names are shown in messages.
+"""Names that PostgreSQL makes up: of constraints, indexes and sequences.
 
 Source: PostgreSQL docs, "CREATE TABLE", "CREATE INDEX", "Identifiers and Key Words" (63 bytes).
 """

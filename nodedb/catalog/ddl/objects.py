@@ -95,7 +95,7 @@ def kind_of(found: AnyRelation | AnyDescriptor) -> str:
 
 
 def require_owner(env: DdlEnvironment, descriptor: Descriptor, kind: str = "") -> None:
-    """InsufficientPrivilege (42501) ``must be owner of table t`` unless the role owns the object."""
+    """Raise 42501 ``must be owner of table t`` unless the role owns the object."""
     if not env.catalog.owns(descriptor):
         shown = kind or kind_of(descriptor)  # type: ignore[arg-type]
         label = "relation" if shown == "relation" else shown

@@ -1,4 +1,4 @@
-"""Storage parameters in WITH (...): which exist, their ranges, and nodedb's own ``distribute_by``.
+r"""Storage parameters in WITH (...): which exist, their ranges, and nodedb's own ``distribute_by``.
 
 PostgreSQL's parameters are checked and kept, so that dumps restore and \\d+ shows them; none
 changes how rows are kept. Source: PostgreSQL docs, "CREATE TABLE" (Storage Parameters), "CREATE

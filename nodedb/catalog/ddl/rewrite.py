@@ -111,7 +111,7 @@ def rename_column(node: NodeT, old: str, new: str) -> NodeT:
 
 
 def pin_relation(node: NodeT, relation_id: int, name: str, columns: tuple[str, ...]) -> NodeT:
-    """Return a stored query whose references to a relation keep its present name and column names as aliases.
+    """Return a stored query that keeps a relation's present name and columns as aliases.
 
     So a relation or its columns can be renamed without touching the expressions in the views over
     it.

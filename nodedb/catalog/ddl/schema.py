@@ -129,7 +129,7 @@ async def create_schema(env: DdlEnvironment, statement: CreateSchema, execute: E
             acl=initial_acl(env, "n", 0),
         )
     )
-    # Foreign keys and views may come before what they need only in this order: sequences, tables, the rest.
+    # Elements may stand before what they need, so: sequences, tables, and then the rest.
     ranks: dict[object, int] = {
         CreateSequence: 0,
         CreateTable: 1,

@@ -74,7 +74,7 @@ def shape_sequence(
     default_type: SqlType = INT8,
     last_value: int | None = None,
 ) -> SequenceShape:
-    """Apply options to a new sequence, or to ``old``; InvalidParameterValue (22023) for contradictions.
+    """Apply options to a new sequence or to ``old``; 22023 for contradictions.
 
     ``last_value`` is the running value after the change, if there is one.
     """
@@ -127,7 +127,7 @@ def shape_sequence(
 
 
 def _kept(old: Sequence | None, new_type: SqlType, which: int) -> int | None:
-    """The old limit, unless it was just the old type's own and the type changes."""
+    """Return the old limit, unless it was just the old type's own and the type changes."""
     if old is None:
         return None
     value = (old.min_value, old.max_value)[which]

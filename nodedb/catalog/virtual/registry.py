@@ -1,4 +1,4 @@
-"""How a system table gets its rows: producers registered by name, arranged into the table's columns.
+"""How a system table gets its rows: producers registered by name.
 
 A producer returns dictionaries from column name to datum; columns it leaves out are NULL.
 ``@system_table`` producers see only a snapshot and a database, so their rows are kept as long as

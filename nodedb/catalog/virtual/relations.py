@@ -1,4 +1,4 @@
-"""pg_class and what hangs on it: attributes, indexes, constraints, defaults, dependencies, comments.
+"""pg_class and what hangs on it: attributes, indexes, constraints, dependencies.
 
 Numbers that nodedb does not store are derived from those it does: a default's OID from table and
 column. Source: PostgreSQL docs, "System Catalogs".
@@ -633,7 +633,7 @@ def _table_depends(table: Table) -> Iterator[Record]:
 
 @system_table("pg_rewrite")
 def pg_rewrite(view: CatalogView) -> Iterator[Record]:
-    """The _RETURN rules of views."""
+    """List the _RETURN rules of views."""
     for item in view.views:
         yield {
             "oid": rule_oid(item.id),

@@ -1,4 +1,4 @@
-"""System tables about what is built in: types, functions, operators, casts, access methods, collations.
+"""System tables about what is built in: types, functions, operators, casts.
 
 Source: PostgreSQL docs, "System Catalogs"; the rows come from generated tables.
 """
@@ -142,7 +142,7 @@ def _procedure(row: Signature) -> Record:
 
 @system_table("pg_aggregate")
 def pg_aggregate(_view: CatalogView) -> Iterator[Record]:
-    """Aggregates that nodedb has."""
+    """List the aggregates that nodedb has."""
     for record in static_rows("pg_aggregate"):
         if record["aggfnoid"] in REGISTRY.by_oid:
             yield record
@@ -195,7 +195,7 @@ def pg_cast(_view: CatalogView) -> Iterator[Record]:
 
 @system_table("pg_tablespace")
 def pg_tablespace(_view: CatalogView) -> Iterator[Record]:
-    """The two tablespaces every cluster has."""
+    """List the two tablespaces every cluster has."""
     for oid, name in ((DEFAULT_TABLESPACE, "pg_default"), (1664, "pg_global")):
         yield {"oid": oid, "spcname": name, "spcowner": SUPERUSER_ID}
 
@@ -215,7 +215,7 @@ def pg_extension(_view: CatalogView) -> Iterator[Record]:
 
 @system_table("pg_available_extensions")
 def pg_available_extensions(_view: CatalogView) -> Iterator[Record]:
-    """The extensions that can be named in CREATE EXTENSION."""
+    """List the extensions that can be named in CREATE EXTENSION."""
     yield {
         "name": "plpgsql",
         "default_version": "1.0",

@@ -62,7 +62,7 @@ def _table_row(schema: str, name: str, owner: str, *, indexed: bool) -> Record:
 
 @system_table("pg_views")
 def pg_views(view: CatalogView) -> Iterator[Record]:
-    """Views; the definitions of the system's are not SQL and stay NULL."""
+    """List views; the definitions of the system's are not SQL and stay NULL."""
     from nodedb.catalog.virtual import virtual_tables  # noqa: PLC0415 - made from this module
 
     for item in virtual_tables().by_oid.values():

@@ -66,7 +66,9 @@ def test_check_violation_names_the_row(db: Runner) -> None:
     for text in ("insert into t values (9, 0)", "update t set b = -1 where a = 3"):
         with pytest.raises(CheckViolation) as caught:
             db.execute(text)
-        assert caught.value.message == 'new row for relation "t" violates check constraint "t_b_check"'
+        assert (
+            caught.value.message == 'new row for relation "t" violates check constraint "t_b_check"'
+        )
         assert caught.value.constraint == "t_b_check"
     assert caught.value.detail == "Failing row contains (3, -1, z)."
 
@@ -81,7 +83,9 @@ def test_generated_columns_follow(db: Runner) -> None:
 
 
 def test_conflict_do_nothing(db: Runner) -> None:
-    assert db.execute("insert into t values (1, 99), (8, 80) on conflict do nothing returning a") == (
+    assert db.execute(
+        "insert into t values (1, 99), (8, 80) on conflict do nothing returning a"
+    ) == (
         [(8,)],
         1,
     )
@@ -103,7 +107,9 @@ def test_conflict_do_update(db: Runner) -> None:
 
 def test_conflict_update_twice_is_refused(db: Runner) -> None:
     with pytest.raises(CardinalityViolation) as caught:
-        db.execute("insert into t values (7, 1), (7, 2) on conflict (a) do update set b = excluded.b")
+        db.execute(
+            "insert into t values (7, 1), (7, 2) on conflict (a) do update set b = excluded.b"
+        )
     assert caught.value.message == "ON CONFLICT DO UPDATE command cannot affect row a second time"
     assert caught.value.hint.startswith("Ensure that no rows proposed for insertion")
 
