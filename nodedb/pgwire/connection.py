@@ -203,13 +203,15 @@ class Connection:
         self._wake_input(ConnectionLost("end of input"))
 
     def lost(self) -> None:
-        """Note that the socket is gone. A statement still ends in its own time."""
+        """Note that the socket is gone. A running statement is cancelled, a commit under way is not."""
         self._is_eof = True
         self._is_lost = True
         self._is_write_paused = False
-        self._wake_input(ConnectionLost("connection lost"))
+        gone = ConnectionLost("connection lost")
+        if not self._wake_input(gone) and self.session is not None:
+            self.session.interrupt(gone)
         if self._room is not None:
-            self._room.set_error(ConnectionLost("connection lost"))
+            self._room.set_error(gone)
 
     def write_paused(self) -> None:
         """Note that the socket takes no more for now."""
@@ -223,9 +225,17 @@ class Connection:
 
     def terminate(self, error: FatalError | ConnectionLost) -> None:
         """End now, even amid a statement; a FatalError is reported to the client."""
-        if not self._wake_input(error) and not self._runner.interrupt(error):
-            # Called from within our own statement: leave when it is done.
-            self._farewell = error if isinstance(error, FatalError) else None
+        if self._wake_input(error):
+            return
+        if self.session is None:
+            self._runner.interrupt(error)
+            return
+        # The session decides where the statement may stop: never while its commit is being made durable,
+        # for nobody else may see the locks gone before the rows are there. At the latest we leave after it.
+        self._farewell = error if isinstance(error, FatalError) else None
+        self.session.interrupt(error)
+        if self._room is not None:
+            self._room.set_error(error)
 
     def terminate_when_idle(self, error: FatalError) -> None:
         """End as soon as no statement and no transaction block is open."""

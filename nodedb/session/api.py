@@ -182,6 +182,9 @@ class FrontEndSession(Protocol):
     async def on_error(self, error: Exception) -> None:
         """Fail the block or roll the implicit transaction back."""
 
+    def interrupt(self, error: Exception) -> None:
+        """Have the running statement raise ``error`` at its next safe point."""
+
     async def close(self) -> None:
         """The client is gone: roll back, release locks, drop temporary state. Idempotent."""
 

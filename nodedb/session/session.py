@@ -12,6 +12,7 @@ Source: PostgreSQL docs, "Message Flow", "Extended Query".
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,6 +62,8 @@ from sql.planner.codegen import value_function
 from sql.types.base import Datum, Row, SqlType
 from sql.types.catalog import INT4, INT8, NUMERIC, TEXT, type_by_oid
 from sql.types.io import text_input
+
+_LOGGER: Final = logging.getLogger("nodedb.statements")
 
 if TYPE_CHECKING:
     from nodedb.session.manager import SessionManager
@@ -128,6 +131,8 @@ class Session:
         self._catalog: SessionCatalog | None = None
         self._catalog_key: object = None
         self._slice_start = 0.0
+        self._work_start = 0.0
+        self.statistics_text = ""
         settings.set_reg_resolver(_SessionRegResolver(self))
         self.point_context: ExecutionContext | None = None
 
@@ -262,6 +267,7 @@ class Session:
         except SqlError:
             return None
         assert prepared.statement is not None
+        self.statistics_text = template
         return ParsedSimple(prepared.statement, text, Portal("", prepared, values, ()))
 
     async def execute_simple(self, statement: ParsedSimple, *, is_last: bool) -> Result:
@@ -366,6 +372,8 @@ class Session:
     ) -> None:
         """Create a portal."""
         prepared = self.statement(statement)
+        if not self.is_running:
+            self._begin_work(prepared.text)
         if self.block.state == "failed" and not isinstance(prepared.statement, _EXIT_STATEMENTS):
             self.block.check_usable()
         if portal:
@@ -413,6 +421,8 @@ class Session:
     async def execute(self, portal: str, row_limit: int) -> Result:
         """Run or resume a portal."""
         found = self.portal(portal)
+        if not self.is_running:
+            self._begin_work(found.prepared.text)
         self.query_text = found.prepared.text
         return await self._run(found, row_limit, in_multi_statement=False)
 
@@ -731,6 +741,7 @@ class Session:
     async def on_error(self, error: Exception) -> None:
         """A statement failed: fail the block, or roll the implicit transaction back."""
         del error
+        self.node.error_count += 1
         was_implicit = self.block.state in ("idle", "implicit")
         self.block.fail()
         if was_implicit:
@@ -756,16 +767,32 @@ class Session:
         self.state_change = self.query_start
         self.query_text = text
         self.is_running = True
-        self._slice_start = self.node.clock.monotonic()
+        self._slice_start = self._work_start = self.node.clock.monotonic()
         self.interrupts.clear()
         if self.settings.statement_timeout_ms:
             self.services.start_timeout(self.settings.statement_timeout_ms)
 
     def _end_work(self) -> None:
+        """The client has the turn again."""
+        if not self.is_running:
+            return
         self.is_running = False
+        node = self.node
+        seconds = node.clock.monotonic() - self._work_start
+        node.latency.record(seconds)
+        node.statement_statistics.record(self, self.statistics_text or self.query_text, seconds * 1000)
+        self.statistics_text = ""
+        limit = self.settings.log_min_duration_ms
+        if 0 <= limit <= seconds * 1000:
+            _LOGGER.info("duration: %.3f ms  statement: %s", seconds * 1000, self.query_text)
         self.state_change = self.query_start
-        self.services.stop_timeout()
+        if self.settings.statement_timeout_ms:
+            self.services.stop_timeout()
         self.interrupts.clear()
+
+    def interrupt(self, error: Exception) -> None:
+        """Have the running statement raise an error at its next safe point."""
+        self.interrupts.interrupt(error)
 
     def cancel(self, message: str = "canceling statement due to user request") -> None:
         """Cancel the running statement, if any."""

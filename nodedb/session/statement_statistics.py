@@ -33,7 +33,7 @@ class StatementStatistics:
     def __init__(self) -> None:
         self._entries: dict[tuple[int, int, str], _Entry] = {}
 
-    def record(self, session: Session, text: str, milliseconds: float, row_count: int) -> None:
+    def record(self, session: Session, text: str, milliseconds: float, row_count: int = 0) -> None:
         """Add one execution."""
         key = (session.user_id, session.database_id, text)
         entry = self._entries.get(key)

@@ -1,18 +1,21 @@
 """Grouping and aggregation over hashed groups, DISTINCT, and UNION/INTERSECT/EXCEPT.
 
-The loop over the rows is generated (``sql.planner.loops``); a group is a list: its values, then one slot per aggregate.
+The loop over the rows is generated (``sql.planner.loops``); a group is a list: its values, then
+one slot per aggregate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from sql.executor.join import LoopCode
 from sql.executor.node import Batches, Node, RowMeter, chunks, row_bytes
 from sql.executor.ordering import SortSpec, sorted_positions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sql.executor.join import LoopCode
     from sql.functions.context import ExecutionContext
     from sql.functions.registry import Aggregate
     from sql.types.base import Row, SqlType
@@ -21,11 +24,23 @@ _GROUP_BYTES: Final = 200
 _SLOT_BYTES: Final = 40
 
 
+def state_creator(
+    aggregate: Aggregate, types: tuple[SqlType, ...], context: ExecutionContext
+) -> Callable[[], Any]:
+    """Return what makes an aggregate's first state."""
+    if aggregate.needs_context:
+        return partial(aggregate.create, context, types)
+    if aggregate.needs_types:
+        return partial(aggregate.create, types)
+    return aggregate.create
+
+
 class AggregateSlot:
     """One aggregate of a plan: how its slot starts and what makes the datum of it.
 
-    With ``specs`` or ``distinct`` the slot collects (arguments and sort keys) and steps through them, sorted, at the end.
-    ``direct`` computes an ordered set's direct arguments from a group's values.
+    With ``specs`` or ``distinct`` the slot collects (arguments and sort keys) and steps through
+    them, sorted, at the end. ``direct`` computes an ordered set's direct arguments from a
+    group's values.
     """
 
     def __init__(
@@ -47,30 +62,31 @@ class AggregateSlot:
         self.collects = distinct or bool(specs) or aggregate.ordered_set
         self.grows = self.collects or aggregate.grows
         if distinct:
-            self.create: Callable[[], Any] = dict
+            self._collector: Callable[[], Any] | None = dict
         elif self.collects:
-            self.create = list
+            self._collector = list
         else:
-            self.create = self._new_state
+            self._collector = None
 
-    def _new_state(self) -> Any:
-        if self._aggregate.needs_types:
-            return self._aggregate.create(self._types)
-        return self._aggregate.create()
+    def creator(self, context: ExecutionContext) -> Callable[[], Any]:
+        """Return what makes a new group's slot in this execution."""
+        if self._collector is not None:
+            return self._collector
+        return state_creator(self._aggregate, self._types, context)
 
-    def finish(self, slot: Any, direct: tuple[Any, ...]) -> Any:
+    def finish(self, slot: Any, direct: tuple[Any, ...], context: ExecutionContext) -> Any:
         """Return the aggregate's value."""
         if self.collects:
-            slot = self._replay(list(slot.values()) if self._distinct else slot)
+            slot = self._replay(list(slot.values()) if self._distinct else slot, context)
         return self._aggregate.finish(slot, *direct)
 
-    def _replay(self, entries: list[tuple[Any, ...]]) -> Any:
+    def _replay(self, entries: list[tuple[Any, ...]], context: ExecutionContext) -> Any:
         count = self._args
         keyed = [entry[count:] for entry in entries] if len(self._specs) else []
         if self._specs and keyed and not keyed[0]:
             keyed = entries
         order = sorted_positions(keyed, self._specs) if keyed else range(len(entries))
-        state = self._new_state()
+        state = state_creator(self._aggregate, self._types, context)()
         step = self._aggregate.step
         for at in order:
             state = step(state, *entries[at][:count])
@@ -150,12 +166,13 @@ class AggregateNode(Node):
         self, number: int, rows: list[Row], context: ExecutionContext, groups: dict[Any, list[Any]]
     ) -> None:
         loop = self._loops[number]
-        done = loop.call(rows, context, groups, self._create)
+        done = loop.call(rows, context, groups, self._creator(context))
         if loop.is_async:
             await done
 
-    def _create(self) -> list[Any]:
-        return [slot.create() for slot in self._slots]
+    def _creator(self, context: ExecutionContext) -> Callable[[], list[Any]]:
+        creators = [slot.creator(context) for slot in self._slots]
+        return lambda: [create() for create in creators]
 
     async def _finish(
         self, groups: list[Any], groupings: tuple[int, ...], context: ExecutionContext
@@ -171,13 +188,16 @@ class AggregateNode(Node):
                     direct = slot.direct.call(values, context)
                     if slot.direct.is_async:
                         direct = await direct
-                finished.append(slot.finish(group[number], direct))
+                finished.append(slot.finish(group[number], direct, context))
             out.append((*values, *finished, *groupings))
         return out
 
 
 class DistinctNode(Node):
-    """DISTINCT by hashing: the first row of each key passes. ``keys`` computes hash keys of a batch."""
+    """DISTINCT by hashing: the first row of each key passes.
+
+    ``keys`` computes hash keys of a batch.
+    """
 
     name = "HashAggregate"
 
@@ -253,7 +273,10 @@ class AppendNode(Node):
 
 
 class SetOperationNode(Node):
-    """INTERSECT and EXCEPT, with ALL or without: counts the right rows by key, then passes over the left."""
+    """INTERSECT and EXCEPT, with ALL or without.
+
+    Counts the right rows by key, then passes over the left.
+    """
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """ANALYZE: statistics of a table from a sample of its rows.
 
-All rows are read once; a reservoir keeps ``SAMPLE_ROWS`` of them. The number of different values is estimated from the sample
-by the Duj1 estimator of Haas and Stokes, as PostgreSQL does; most common values and histogram bounds are value texts.
+All rows are read once; a reservoir keeps ``SAMPLE_ROWS`` of them. The number of different
+values is estimated from the sample by the Duj1 estimator of Haas and Stokes, as PostgreSQL
+does; most common values and histogram bounds are value texts.
 
 Source: PostgreSQL docs, "ANALYZE", "Statistics Used by the Planner"; "pg_stats".
 """
@@ -100,7 +101,10 @@ def _column_statistics(column: Column, sample: list[Row], count: int) -> ColumnS
 def _distinct(
     tally: Counter[Any], present: int, sampled: int, count: int, null_fraction: float
 ) -> float:
-    """Estimate different values: positive, or as a negative share of the rows when they grow with the table."""
+    """Estimate different values.
+
+    Positive, or as a negative share of the rows when they grow with the table.
+    """
     once = sum(1 for times in tally.values() if times == 1)
     if once == 0 or sampled >= count:
         estimate = float(len(tally))

@@ -1,21 +1,23 @@
 """WITH: common table expressions, read lazily and kept once, and recursive ones.
 
-The state of a definition lives in ``context.cache`` under (CTE_STATE, id): rows already produced and the operator that
-makes more. All references share it, so that ``LIMIT`` above an endless recursion ends.
+The state of a definition lives in ``context.cache`` under (CTE_STATE, id): rows already
+produced and the operator that makes more. All references share it, so that ``LIMIT`` above an
+endless recursion ends.
 
 Source: PostgreSQL docs, "WITH Queries (Common Table Expressions)".
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sql.executor.join import LoopCode
 from sql.executor.node import Batches, Node, Operator, RowMeter
 from sql.executor.scan import StagedNode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sql.executor.join import LoopCode
     from sql.functions.context import ExecutionContext
     from sql.types.base import Row
 
@@ -153,7 +155,9 @@ class WorkTableNode(StagedNode):
 
 
 class RecursiveUnionNode(Node):
-    """WITH RECURSIVE: the first term, then the step over each round's new rows until there are none.
+    """WITH RECURSIVE: the first term.
+
+    Then the step over each round's new rows until there are none.
 
     ``keys`` computes hash keys for UNION (rows seen before are dropped); None for UNION ALL.
     """

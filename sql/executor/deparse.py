@@ -5,18 +5,23 @@ Source: PostgreSQL docs, "Using EXPLAIN".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sql.binder import bound as b
 from sql.types.io import text_output
 from sql.types.typmod import format_type
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 _BARE_TYPES: Final = {"int4", "bool"}
 
 
 class Deparser:
-    """Writes expressions; ``names`` map column ids to ``relation.column`` or to what computes them. Unqualified unless ``qualify``."""
+    """Writes expressions.
+
+    ``names`` map column ids to ``relation.column`` or to what computes them; ``qualify`` keeps the relation.
+    """
 
     def __init__(self, names: dict[int, Any], *, qualify: bool) -> None:
         self._names = names

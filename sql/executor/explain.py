@@ -6,7 +6,6 @@ Source: PostgreSQL docs, "EXPLAIN", "Using EXPLAIN".
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,8 @@ from sql.executor.node import INSTRUMENTATION, Measure, Node
 from sql.executor.scan import OneRowNode, StageNode, TableScanNode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sql.functions.context import ExecutionContext
 
 _JOIN_TYPES = {

@@ -1,18 +1,21 @@
-"""Foreign keys: checks and referential actions at the end of each statement, or when the session says so.
+"""Foreign keys: checks and referential actions at the end of each statement.
 
-Each written table has a ``ForeignKeyWork``; a statement notes its new keys (to look up in the parents) and its vanished keys (to
-look up in the children) in ``StatementChanges``. Cascades write through the same verification as statements and
-do their own foreign keys in turn. Parents of new keys are locked FOR KEY SHARE.
+Or when the session says so.
 
-A deferrable constraint that is deferred just now goes to ``context.cache[DEFERRED]``, a ``DeferredChecks`` that the session keeps
-for its transaction and runs by ``run_deferred`` at COMMIT or SET CONSTRAINTS IMMEDIATE.
+Each written table has a ``ForeignKeyWork``; a statement notes its new keys (to look up in the
+parents) and its vanished keys (to look up in the children) in ``StatementChanges``. Cascades
+write through the same verification as statements and do their own foreign keys in turn. Parents
+of new keys are locked FOR KEY SHARE.
+
+A deferrable constraint that is deferred just now goes to ``context.cache[DEFERRED]``, a
+``DeferredChecks`` that the session keeps for its transaction and runs by ``run_deferred`` at
+COMMIT or SET CONSTRAINTS IMMEDIATE.
 
 Source: PostgreSQL docs, "Foreign Keys", "CREATE TABLE" (REFERENCES), "SET CONSTRAINTS".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -24,6 +27,8 @@ from sql.executor.store import KeySpan, TableAccess
 from sql.executor.violations import describe_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from sql.catalog.catalog import Catalog
     from sql.executor.join import LoopCode
     from sql.executor.modify import TargetCode
@@ -55,7 +60,10 @@ class Constraint:
 
 
 class DeferredChecks:
-    """Checks that wait for the end of the transaction. ``is_deferred`` tells whether a constraint waits just now."""
+    """Checks that wait for the end of the transaction.
+
+    ``is_deferred`` tells whether a constraint waits just now.
+    """
 
     def __init__(self, is_deferred: Callable[[ForeignKey], bool] | None = None) -> None:
         self._is_deferred = is_deferred or (lambda key: key.initially_deferred)
@@ -88,6 +96,7 @@ class DeferredChecks:
         return [entry for _, entry in taken]
 
     def __len__(self) -> int:
+        """Return how many constraints wait."""
         return len(self._waiting)
 
 
@@ -341,11 +350,11 @@ async def check_parents(
     found = await parent_rows(constraint, wanted, context)
     missing = [key for key in wanted if key not in found]
     if found:
-        present = [(key, row) for key, row in found.items() if row is not None]
+        pairs = list(found.items())
         locked = await context.store.current().lock(
-            constraint.parent, [row for _, row in present], "key share", "wait"
+            constraint.parent, [row for _, row in pairs], "key share", "wait"
         )
-        for (key, _), (newest, _) in zip(present, locked, strict=True):
+        for (key, _), (newest, _) in zip(pairs, locked, strict=True):
             if newest is None:
                 missing.append(key)
     if missing:
@@ -366,7 +375,7 @@ async def check_children(
     *,
     restrict: bool = False,
 ) -> None:
-    """Raise ForeignKeyViolation (23503) if a child row still has one of the keys that left the parent.
+    """Raise ForeignKeyViolation (23503) if a child row still has a key that left the parent.
 
     Unless ``restrict``, a key that the parent has again is no violation.
     """
@@ -441,7 +450,10 @@ async def parent_rows(
 async def referencing_rows(
     constraint: Constraint, keys: Iterable[Key], context: ExecutionContext
 ) -> list[Row]:
-    """Return the child rows with one of these keys, as they are now: by an index if one begins with the columns."""
+    """Return the child rows with one of these keys, as they are now.
+
+    By an index if one begins with the columns.
+    """
     child = constraint.child
     columns = constraint.key.columns
     wanted = set(keys)

@@ -1,17 +1,19 @@
 """Joins: hash, nested loop, dependent (LATERAL) and index joins, for every kind of join.
 
-The loops are generated (``sql.planner.loops``): a probe is a generator over a batch of left rows. The right side is
-read completely before the first left row, except by index and dependent joins.
+The loops are generated (``sql.planner.loops``): a probe is a generator over a batch of left
+rows. The right side is read completely before the first left row, except by index and dependent
+joins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sql.executor.node import SLOTS, Batches, Node, Operator, RowMeter, chunks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from sql.executor.store import TableAccess
     from sql.functions.context import ExecutionContext
     from sql.types.base import Row
@@ -220,10 +222,13 @@ class DependentJoinNode(JoinNode):
 
 
 class IndexJoinNode(JoinNode):
-    """Fetches the right rows of a whole batch of left rows by key: ``get_many`` or ``get_by_index``.
+    """Fetches the right rows of a whole batch of left rows by key.
 
-    ``keys`` computes the key of each left row; a key with a NULL finds nothing. ``stage`` filters and projects what was fetched.
-    The probe sees one left row at a time with its candidates.
+    ``get_many`` or ``get_by_index``.
+
+    ``keys`` computes the key of each left row; a key with a NULL finds nothing. ``stage``
+    filters and projects what was fetched. The probe sees one left row at a time with its
+    candidates.
     """
 
     def __init__(

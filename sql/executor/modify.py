@@ -1,24 +1,30 @@
-"""INSERT, UPDATE and DELETE: rows made, verified, locked, checked again, written; RETURNING; foreign keys at the end.
+"""INSERT, UPDATE and DELETE: rows made, verified, locked, checked again, written; RETURNING.
 
-A statement never sees its own writes (``sql.executor.store``), so input and writing go batch by batch. All work is done before
-the first RETURNING row goes out. A row that changed between reading and locking is taken in its newest version, and
-the condition is evaluated again with it (PostgreSQL docs, "Read Committed Isolation Level").
+Foreign keys at the end.
+
+A statement never sees its own writes (``sql.executor.store``), so input and writing go batch by
+batch. All work is done before the first RETURNING row goes out. A row that changed between
+reading and locking is taken in its newest version, and the condition is evaluated again with it
+(PostgreSQL docs, "Read Committed Isolation Level").
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sql.errors import CardinalityViolation
+from sql.executor.foreign_keys import ForeignKeyWork
 from sql.executor.join import LoopCode
-from sql.executor.node import Batches, Node, RowMeter, chunks
+from sql.executor.node import Batches, Node, RowMeter, chunks, close_generator
+from sql.executor.store import TableAccess
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sql.catalog.descriptor import Table
-    from sql.executor.foreign_keys import ForeignKeyWork, StatementChanges
-    from sql.executor.store import LockStrength, TableAccess
+    from sql.executor.foreign_keys import StatementChanges
+    from sql.executor.store import LockStrength
     from sql.functions.context import ExecutionContext
     from sql.types.base import Row
 
@@ -214,8 +220,6 @@ class ChangeNode(ModifyNode):
             async for batch in rows:
                 yield batch
         finally:
-            from sql.executor.node import close_generator
-
             close_generator(rows)
 
     async def locked(
@@ -253,7 +257,10 @@ class ChangeNode(ModifyNode):
 
 
 class UpdateNode(ChangeNode):
-    """UPDATE. ``assign(row, context)`` makes the new row of a joined row; RETURNING sees new row + joined row."""
+    """UPDATE. ``assign(row, context)`` makes the new row of a joined row.
+
+    RETURNING sees new row + joined row.
+    """
 
     verb = "Update"
 

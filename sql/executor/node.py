@@ -1,9 +1,10 @@
 """Physical plan nodes and the operators they open.
 
-A ``Node`` is an immutable description, shared by all executions of a plan; ``run`` is an asynchronous generator of
-batches (non-empty lists of tuples) for one execution. ``open`` wraps it in an ``Operator``, whose ``close`` is synchronous:
-no node awaits while it cleans up, so an abandoned operator never needs a task. Columns have ids (``layout`` gives their
-order in the tuples); values of enclosing queries' columns travel in ``context.cache[SLOTS]``, one slot per
+A ``Node`` is an immutable description, shared by all executions of a plan; ``run`` is an
+asynchronous generator of batches (non-empty lists of tuples) for one execution. ``open`` wraps
+it in an ``Operator``, whose ``close`` is synchronous: no node awaits while it cleans up, so an
+abandoned operator never needs a task. Columns have ids (``layout`` gives their order in the
+tuples); values of enclosing queries' columns travel in ``context.cache[SLOTS]``, one slot per
 column id, set by whoever runs a correlated sub-plan just before it does.
 
 Every node that keeps rows accounts for them with a ``RowMeter``.
@@ -87,8 +88,9 @@ class Measure:
 class Node:
     """A physical operator's description.
 
-    ``rows``, ``startup_cost``, ``total_cost`` and ``width`` are estimates in PostgreSQL's units. ``order`` is the order that
-    the output has. ``details`` are what EXPLAIN prints below the node: (label, text or texts).
+    ``rows``, ``startup_cost``, ``total_cost`` and ``width`` are estimates in PostgreSQL's
+    units. ``order`` is the order that the output has. ``details`` are what EXPLAIN prints below
+    the node: (label, text or texts).
     """
 
     name: ClassVar[str] = "Result"

@@ -1,7 +1,8 @@
 """Sorting of rows by precomputed key tuples, with PostgreSQL's NULL placement.
 
-``SortSpec`` holds per key: the type's sort-key function (None: natural order), descending, NULLs first.
-Consecutive keys of one direction are compared as one tuple; each change of direction costs one more stable pass.
+``SortSpec`` holds per key: the type's sort-key function (None: natural order), descending,
+NULLs first. Consecutive keys of one direction are compared as one tuple; each change of
+direction costs one more stable pass.
 """
 
 from __future__ import annotations

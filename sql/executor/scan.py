@@ -1,7 +1,9 @@
-"""Leaves of physical plans: tables, indexes, VALUES, functions, virtual tables; and the row-by-row nodes above them.
+"""Leaves of physical plans: tables, indexes, VALUES, functions, virtual tables.
 
-``Stage`` is a compiled batch function (filter, projection or both): scans carry one, so that a scan with its filter
-and projection is one generated loop.
+The row-by-row nodes above them.
+
+``Stage`` is a compiled batch function (filter, projection or both): scans carry one, so that a
+scan with its filter and projection is one generated loop.
 """
 
 from __future__ import annotations

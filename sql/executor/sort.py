@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sql.errors import InvalidRowCountInLimitClause, InvalidRowCountInResultOffsetClause
-from sql.executor.join import LoopCode
 from sql.executor.node import Batches, Node, RowMeter, chunks
 from sql.executor.ordering import SortSpec, sorted_positions
 
 if TYPE_CHECKING:
     from sql.catalog.descriptor import Table
+    from sql.executor.join import LoopCode
     from sql.executor.store import LockStrength, WaitPolicy
     from sql.functions.context import ExecutionContext
     from sql.types.base import Row
@@ -154,7 +154,10 @@ async def _keys(code: LoopCode, rows: list[Row], context: ExecutionContext) -> l
 
 
 class LockTarget:
-    """One table of a locking clause: where its row stands in the input's rows, and how to lock it."""
+    """One table of a locking clause.
+
+    Where its row stands in the input's rows, and how to lock it.
+    """
 
     __slots__ = ("positions", "strength", "table", "wait")
 
@@ -168,7 +171,9 @@ class LockTarget:
 
 
 class LockRowsNode(Node):
-    """SELECT FOR UPDATE and its kin: locks row by row; changed rows are checked again and show their newest version.
+    """SELECT FOR UPDATE and its kin: locks row by row.
+
+    Changed rows are checked again and show their newest version.
 
     ``recheck`` is the query's condition over the input's rows (None: nothing to check).
     """
@@ -185,7 +190,10 @@ class LockRowsNode(Node):
         self.bound: Callable[[ExecutionContext], Any] | None = None
 
     async def run(self, context: ExecutionContext) -> Batches:
-        """Yield the rows that could be locked and still satisfy the condition; below LIMIT no more than it needs."""
+        """Yield the rows that could be locked and still satisfy the condition.
+
+        Below LIMIT no more than it needs.
+        """
         wanted = None if self.bound is None else await self.bound(context)
         operator = self.children[0].open(context)
         try:

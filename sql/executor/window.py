@@ -1,7 +1,7 @@
 """Window functions: rank and its kin, offsets, and aggregates over frames.
 
-The input is sorted by partition and order keys; one partition at a time is held in memory. Frames are half-open ranges
-of row numbers within the partition, less what EXCLUDE takes out.
+The input is sorted by partition and order keys; one partition at a time is held in memory.
+Frames are half-open ranges of row numbers within the partition, less what EXCLUDE takes out.
 
 Source: PostgreSQL docs, "Window Functions", "Window Function Calls".
 """
@@ -19,12 +19,14 @@ from sql.errors import (
     InvalidParameterValue,
     NullValueNotAllowed,
 )
+from sql.executor.aggregate import state_creator
 from sql.executor.join import LoopCode
 from sql.executor.node import Batches, Node, RowMeter, chunks
+from sql.types.base import SqlType
 
 if TYPE_CHECKING:
     from sql.functions.context import ExecutionContext
-    from sql.types.base import Datum, Row, SqlType
+    from sql.types.base import Datum, Row
 
 
 class InvalidPrecedingOrFollowingSize(InvalidParameterValue):
@@ -35,7 +37,10 @@ class InvalidPrecedingOrFollowingSize(InvalidParameterValue):
 
 @dataclass(frozen=True, slots=True)
 class FrameSpec:
-    """A frame clause with its compiled offsets; ``order_value`` and ``add`` serve RANGE with offsets."""
+    """A frame clause with its compiled offsets.
+
+    ``order_value`` and ``add`` serve RANGE with offsets.
+    """
 
     unit: str
     start: str
@@ -122,7 +127,11 @@ class WindowNode(Node):
             if call.condition is not None:
                 passes = [await _value(call.condition, row, context) for row in rows]
             if call.is_aggregate:
-                columns.append(partition.aggregate(call, args, passes))
+                columns.append(
+                    partition.aggregate(
+                        call, args, passes, state_creator(call.function, call.types, context)
+                    )
+                )
             else:
                 columns.append(_PURE[call.function.name](partition, args))
         return [row + more for row, more in zip(rows, zip(*columns, strict=True), strict=True)]
@@ -229,9 +238,9 @@ class Partition:
             return self.peers(number)[is_end]
         sign = -1 if kind == "preceding" else 1
         if unit == "rows":
-            return number + sign * offset + is_end  # type: ignore[no-any-return]
+            return number + sign * int(offset) + is_end
         if unit == "groups":
-            group = self.group_of[number] + sign * offset
+            group = self.group_of[number] + sign * int(offset)
             last = len(self.group_starts) - 2
             if group < 0:
                 return 0
@@ -268,7 +277,11 @@ class Partition:
         return [part for part in parts if part]
 
     def aggregate(
-        self, call: WindowCallSpec, args: list[Row], passes: list[bool] | None
+        self,
+        call: WindowCallSpec,
+        args: list[Row],
+        passes: list[bool] | None,
+        create: Callable[[], Any],
     ) -> list[Datum]:
         """Return an aggregate over every row's frame."""
         aggregate = call.function
@@ -289,9 +302,7 @@ class Partition:
                 out.append(out[-1])
                 continue
             if not plain or start != covered[0] or end < covered[1] or covered[1] < 0:
-                state = (
-                    aggregate.create(call.types) if aggregate.needs_types else aggregate.create()
-                )
+                state = create()
                 parts = self.frame_rows(number)
             else:
                 parts = [range(covered[1], end)]

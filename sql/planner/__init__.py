@@ -1,6 +1,7 @@
 """Planning: bound statements to physical plans of generated loops over batches.
 
-Not done here: partial indexes for reading, merge joins, index-only scans; each costs speed, never correctness.
+Not done here: partial indexes for reading, merge joins, index-only scans; each costs speed,
+never correctness.
 """
 
 from sql.planner.physical import Execution, PhysicalPlan, PointPlan

@@ -1,13 +1,13 @@
 """Access paths of one table: which index, which spans of its keys, which order comes out.
 
-A path takes the longest prefix of an index's keys fixed by equality (or IN lists, IS NULL), then one range on the next key.
-Conditions that the spans fulfil exactly are taken from the filter; a LIKE prefix only narrows. Values may be
-constants, parameters, outer columns or anything else that does not depend on the table; they are computed when the scan starts.
+A path takes the longest prefix of an index's keys fixed by equality (or IN lists, IS NULL),
+then one range on the next key. Conditions that the spans fulfil exactly are taken from the
+filter; a LIKE prefix only narrows. Values may be constants, parameters, outer columns or
+anything else that does not depend on the table; they are computed when the scan starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
@@ -17,11 +17,13 @@ from sql.catalog.descriptor import PRIMARY_INDEX_ID, Index, Table
 from sql.executor.store import KeySpan
 from sql.planner.walk import is_volatile, used_columns
 from sql.types.array import ArrayValue
+from sql.types.base import SqlType
 from sql.types.compare import sort_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from sql.executor.node import OrderKey
-    from sql.types.base import SqlType
 
 SPANS_MAX: Final = 10_000
 INT_BOUNDS: Final = {
@@ -107,7 +109,10 @@ class AccessPath:
 
 
 def sargables(conditions: Sequence[Any], own: set[int]) -> list[Sargable]:
-    """Find the conditions of the form column-operator-value, value being free of the table's columns."""
+    """Find the conditions of the form column-operator-value.
+
+    Value being free of the table's columns.
+    """
     found = []
     for condition in conditions:
         item = _sargable(condition, own)
@@ -234,7 +239,10 @@ def match_index(scan: b.TableScan, index: Index | None, found: list[Sargable]) -
 
 
 def usable_indexes(table: Table) -> list[Index]:
-    """Return the indexes that queries may read; partial ones need proof of their predicate, which is not attempted."""
+    """Return the indexes that queries may read.
+
+    Partial ones need proof of their predicate, which is not attempted.
+    """
     return [
         i
         for i in table.indexes
@@ -299,7 +307,7 @@ def _fixed_values(kind: str, values: tuple[Any, ...], at: int, key: KeyColumn) -
 
 
 def _representable(value: Any, sql_type: SqlType) -> bool:
-    """A wider integer may lie outside the column's type: then it equals nothing in it."""
+    """Tell whether a value fits the column: a wider integer that does not equals nothing in it."""
     bounds = INT_BOUNDS.get(sql_type.name)
     return bounds is None or bounds[0] <= value <= bounds[1]
 

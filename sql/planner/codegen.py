@@ -1,13 +1,15 @@
 """Bound expressions to Python functions: the only place that compiles source text.
 
-The source consists of fixed words, numbers made here and templates of built-in functions; constants, names and whatever else a
-user wrote travel in the namespace (``c0``, ``c1``...), never in the text. The code is statements over local
-names, so that AND, OR, CASE and COALESCE evaluate lazily; strict functions answer None without a call. A
-column that is not in the given layout belongs to an enclosing query and is read from the slots (``sql.executor.node``).
+The source consists of fixed words, numbers made here and templates of built-in functions;
+constants, names and whatever else a user wrote travel in the namespace (``c0``, ``c1``...),
+never in the text. The code is statements over local names, so that AND, OR, CASE and COALESCE
+evaluate lazily; strict functions answer None without a call. A column that is not in the given
+layout belongs to an enclosing query and is read from the slots (``sql.executor.node``).
 
-Shapes: batch function ``f(rows, context) -> list``, row function ``f(row, context)``, value function ``f(context)``. A
-function is ``async def`` when it must await (sequences, sub-queries): ``Compiled.is_async``.
-Raises StatementTooComplex (54001) for expressions nested deeper than ``DEPTH_MAX``.
+Shapes: batch function ``f(rows, context) -> list``, row function ``f(row, context)``, value
+function ``f(context)``. A function is ``async def`` when it must await (sequences, sub-
+queries): ``Compiled.is_async``. Raises StatementTooComplex (54001) for expressions nested
+deeper than ``DEPTH_MAX``.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from sql.errors import StatementTooComplex
 from sql.executor.node import SLOTS
 from sql.functions.inline import INLINE_GLOBALS
 from sql.planner import runtime
+from sql.planner.subplan import SubPlan
 from sql.planner.walk import free_columns
 from sql.types.array import ArrayValue
 from sql.types.base import NO_TYPMOD, SqlType
@@ -32,7 +35,6 @@ from sql.types.typmod import apply_typmod
 
 if TYPE_CHECKING:
     from sql.functions.registry import Function
-    from sql.planner.subplan import SubPlan
 
 DEPTH_MAX: Final = 180
 INDENT_MAX: Final = 80
@@ -120,7 +122,10 @@ FALSE: Final = Value("False", nullable=False)
 
 @dataclass(slots=True)
 class Writer:
-    """Source under construction: lines, namespace, names of columns already loaded in this block."""
+    """Source under construction.
+
+    Lines, namespace, names of columns already loaded in this block.
+    """
 
     plan_subquery: SubPlanner | None
     non_null: frozenset[int] = frozenset()
@@ -136,8 +141,8 @@ class Writer:
     _depth: int = 0
     _loaded: dict[int, Value] = field(default_factory=dict)
     _constants: dict[int, str] = field(default_factory=dict)
-    _case_operands: list[Value] = field(default_factory=list)
-    _cast_elements: list[Value] = field(default_factory=list)
+    case_operands: list[Value] = field(default_factory=list)
+    cast_elements: list[Value] = field(default_factory=list)
 
     # Lines, names and blocks.
 
@@ -181,7 +186,7 @@ class Writer:
         return Value(name, nullable)
 
     def forget_columns(self) -> None:
-        """The row variable changed: load columns anew."""
+        """Load columns anew, because the row variable changed."""
         self._loaded = {}
 
     # Expressions.
@@ -221,7 +226,7 @@ class Writer:
             return
         if isinstance(condition, b.CallExpr) and _is_plain(condition.function) and condition.args:
             args = [self.emit(arg) for arg in condition.args]
-            call = self._call_code(condition.function, args, condition)
+            call = self.call_code(condition.function, args, condition)
             nulls = _null_tests(args) if condition.function.strict else []
             self.line(f"if {' or '.join([*nulls, f'not {call}'])}: {otherwise}")
             return
@@ -236,12 +241,12 @@ class Writer:
         nulls = _null_tests(args) if function.strict else []
         if "None" in [a.code for a in args] and function.strict:
             return NULL
-        code = self._call_code(function, args, expression, types)
+        code = self.call_code(function, args, expression, types)
         if nulls:
             return self.assign(f"None if {' or '.join(nulls)} else {code}")
         return self.assign(code, nullable=not _never_null(function))
 
-    def _call_code(
+    def call_code(
         self,
         function: Function,
         args: Sequence[Value],
@@ -274,7 +279,7 @@ def _is_plain(function: Function) -> bool:
 
 
 def _never_null(function: Function) -> bool:
-    """A comparison or arithmetic template of non-NULL values never answers NULL."""
+    """Tell whether the template of non-NULL values never answers NULL."""
     return (
         bool(function.inline)
         and "None" not in function.inline
@@ -379,7 +384,7 @@ def _unless_null(value: Value, code: str) -> str:
 
 
 def _cast_element(writer: Writer, _expression: b.CastElement) -> Value:
-    return Value("row") if not writer._cast_elements else writer._cast_elements[-1]
+    return Value("row") if not writer.cast_elements else writer.cast_elements[-1]
 
 
 def _bool(writer: Writer, expression: b.BoolExpr) -> Value:
@@ -435,7 +440,7 @@ def _boolean_test(writer: Writer, expression: b.BooleanTestExpr) -> Value:
 def _distinct(writer: Writer, expression: b.DistinctExpr) -> Value:
     left, right = writer.emit(expression.left), writer.emit(expression.right)
     function = expression.equals.function
-    call = writer._call_code(
+    call = writer.call_code(
         function, [left, right], expression, (expression.left.type, expression.right.type)
     )
     tests = " or ".join(_null_tests([left, right]))
@@ -449,7 +454,7 @@ def _distinct(writer: Writer, expression: b.DistinctExpr) -> Value:
 
 def _case(writer: Writer, expression: b.CaseExpr) -> Value:
     if expression.operand is not None:
-        writer._case_operands.append(writer.emit(expression.operand))
+        writer.case_operands.append(writer.emit(expression.operand))
     result, done = writer.temp(), writer.temp()
     writer.line(f"{done} = False")
     nullable = expression.default is None
@@ -466,12 +471,12 @@ def _case(writer: Writer, expression: b.CaseExpr) -> Value:
         nullable = nullable or value.nullable
         writer.line(f"{result} = {value.code}")
     if expression.operand is not None:
-        writer._case_operands.pop()
+        writer.case_operands.pop()
     return Value(result, nullable)
 
 
 def _case_operand(writer: Writer, _expression: b.CaseOperand) -> Value:
-    return writer._case_operands[-1]
+    return writer.case_operands[-1]
 
 
 def _coalesce(writer: Writer, expression: b.CoalesceExpr) -> Value:
@@ -739,7 +744,10 @@ _HANDLERS: Final[dict[type, Callable[[Writer, Any], Value]]] = {
 
 
 def finish(writer: Writer, header: str, body: Callable[[], None]) -> Compiled:
-    """Run ``body`` to write the function's lines, then compile it; ``header`` is ``name(arguments)``."""
+    """Run ``body`` to write the function's lines, then compile it.
+
+    ``header`` is ``name(arguments)``.
+    """
     body()
     return seal(writer, header)
 
@@ -756,9 +764,7 @@ def seal(writer: Writer, header: str) -> Compiled:
         prelude.append(from_cache)
     word = "async def" if writer.is_async else "def"
     source = "\n".join([f"{word} {header}:", *prelude, *writer.lines, ""])
-    from sql.planner.subplan import MISSING
-
-    namespace = {**writer.namespace, "__builtins__": _SAFE_BUILTINS, "missing": MISSING}
+    namespace = {**writer.namespace, "__builtins__": _SAFE_BUILTINS, "missing": runtime.MISSING}
     exec(compile(source, "<plan>", "exec"), namespace)
     name = header.partition("(")[0]
     return Compiled(namespace[name], writer.is_async, source, tuple(writer.sub_plans))
@@ -777,7 +783,10 @@ def row_function(
     single: bool = False,
     non_null: frozenset[int] = frozenset(),
 ) -> Compiled:
-    """Compile ``f(row, context)``: a tuple of the expressions, or with ``single`` the only one's value."""
+    """Compile ``f(row, context)``.
+
+    A tuple of the expressions, or with ``single`` the only one's value.
+    """
     writer = Writer(plan_subquery, non_null, columns)
     if single:
         writer.line(f"return {writer.emit(expressions[0]).code}")
@@ -815,7 +824,10 @@ def batch_function(
     plan_subquery: SubPlanner | None,
     non_null: frozenset[int] = frozenset(),
 ) -> Compiled:
-    """Compile ``f(rows, context) -> list``: rows that satisfy all conditions, projected if expressions are given."""
+    """Compile ``f(rows, context) -> list``.
+
+    Rows that satisfy all conditions, projected if expressions are given.
+    """
     writer = Writer(plan_subquery, non_null, positions(layout))
     simple = _itemgetter_source(writer, conditions, expressions)
     if simple is not None:

@@ -1,4 +1,6 @@
-"""Row estimates: selectivity of conditions from ANALYZE's statistics, PostgreSQL's defaults without.
+"""Row estimates: selectivity of conditions from ANALYZE's statistics.
+
+PostgreSQL's defaults without.
 
 Source: PostgreSQL docs, "Row Estimation Examples" and "Statistics Used by the Planner".
 """

@@ -1,7 +1,8 @@
 """Joins: the order of inner joins, the method of each join, outer joins that are really inner ones.
 
-Chains of inner joins become a set of relations and a set of conditions; the order is found greedily (smallest result next),
-relations that depend on others (LATERAL) after those. Filters between inner joins join the set.
+Chains of inner joins become a set of relations and a set of conditions; the order is found
+greedily (smallest result next), relations that depend on others (LATERAL) after those. Filters
+between inner joins join the set.
 """
 
 from __future__ import annotations
@@ -490,7 +491,7 @@ def _try_index_join(
     output: list[int],
     logical: Any,
 ) -> JoinNode | None:
-    """Return an index join when the right side is a table with a fitting index and few left rows are expected."""
+    """Return an index join if the right side is a table with a fitting index, for few left rows."""
     if (
         kind not in {"inner", "left", "semi", "anti"}
         or not keys

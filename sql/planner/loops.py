@@ -1,25 +1,27 @@
 """Generated loops of joins and aggregation, on top of the expression compiler.
 
-Join probes are generators ``probe(rows, context, table, matched)`` over the left rows that yield batches; ``table`` maps keys to
-lists of right rows (hash join) or is the list of right rows (nested loop); ``matched`` collects ``id`` of right rows
-with a partner (full joins). Output tuples pick just the columns that someone above uses.
+Join probes are generators ``probe(rows, context, table, matched)`` over the left rows that
+yield batches; ``table`` maps keys to lists of right rows (hash join) or is the list of right
+rows (nested loop); ``matched`` collects ``id`` of right rows with a partner (full joins).
+Output tuples pick just the columns that someone above uses.
 
 Aggregation keeps one list per group: the group's values, then one slot per aggregate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sql.executor.node import BATCH_ROWS
 from sql.planner.codegen import Compiled, SubPlanner, Value, Writer, positions, seal
+from sql.types.base import SqlType
 from sql.types.compare import hash_key, sort_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sql.binder import bound as b
-    from sql.types.base import SqlType
 
 JoinKind = Literal["inner", "left", "right", "full", "semi", "anti"]
 
@@ -68,7 +70,10 @@ def _null_condition(values: Sequence[Value], keys: Sequence[JoinKey]) -> str:
 def build_function(
     keys: Sequence[JoinKey], layout: Sequence[int], plan_subquery: SubPlanner | None
 ) -> Compiled:
-    """Compile ``build(rows, context, table)``: enters the right rows under their keys; NULL keys are left out."""
+    """Compile ``build(rows, context, table)``: enters the right rows under their keys.
+
+    NULL keys are left out.
+    """
     writer = Writer(plan_subquery, columns=positions(layout))
     writer.line("get = table.get")
     with writer.block("for r in rows:"):
@@ -85,7 +90,10 @@ def build_function(
 
 @dataclass(frozen=True, slots=True)
 class JoinShape:
-    """What a probe loop needs to know: the join, both layouts, the residual condition, the output columns."""
+    """What a probe loop needs to know.
+
+    The join, both layouts, the residual condition, the output columns.
+    """
 
     kind: JoinKind
     keys: tuple[JoinKey, ...]
@@ -188,7 +196,7 @@ FAST_CODES: Final = {
 
 
 def write_step(writer: Writer, call: b.AggregateCall, slot: int) -> None:
-    """Write the statements that add the current row ``r`` to slot ``slot`` of the group's list ``s``."""
+    """Write what adds the current row ``r`` to slot ``slot`` of the group's list ``s``."""
     if call.filter is not None:
         value = writer.emit(call.filter)
         with writer.block(f"if {value.code}:"):
@@ -282,8 +290,8 @@ def accumulate_function(
 ) -> Compiled:
     """Compile ``accumulate(rows, context, groups, create)``.
 
-    ``groups`` maps keys to lists; a None among the group expressions is a column outside the grouping set. Without group
-    expressions the only group's key is ().
+    ``groups`` maps keys to lists; a None among the group expressions is a column outside the
+    grouping set. Without group expressions the only group's key is ().
     """
     writer = Writer(plan_subquery, non_null, positions(layout))
     present = [g for g in groups if g is not None]

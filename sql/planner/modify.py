@@ -1,7 +1,9 @@
-"""INSERT, UPDATE and DELETE planned: verification and assignment functions compiled, foreign keys prepared.
+"""INSERT, UPDATE and DELETE planned.
 
-``TargetCodes`` hands out the compiled target of any table: also of those that cascades reach, which the binder
-binds when a cascade first gets there.
+Verification and assignment functions compiled, foreign keys prepared.
+
+``TargetCodes`` hands out the compiled target of any table: also of those that cascades reach,
+which the binder binds when a cascade first gets there.
 """
 
 from __future__ import annotations
@@ -9,9 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sql.binder import bound as b
-from sql.catalog.descriptor import Table
 from sql.executor.foreign_keys import ForeignKeyWork
-from sql.executor.join import LoopCode
 from sql.executor.modify import ConflictCode, DeleteNode, InsertNode, TargetCode, UpdateNode
 from sql.executor.violations import RowFaults
 from sql.planner.codegen import (
@@ -30,6 +30,8 @@ from sql.planner.walk import used_columns
 
 if TYPE_CHECKING:
     from sql.catalog.catalog import Catalog
+    from sql.catalog.descriptor import Table
+    from sql.executor.join import LoopCode
     from sql.executor.node import Node
 
 

@@ -1,19 +1,24 @@
-"""A statement ready to run: ``PhysicalPlan``, its ``Execution``, and the point plans of the hot path.
+"""A statement ready to run.
 
-A ``PhysicalPlan`` is immutable and serves any number of executions at once. ``PointPlan`` is what single-row statements
-by their whole clustering key need: generated functions, no operators.
+``PhysicalPlan``, its ``Execution``, and the point plans of the hot path.
+
+A ``PhysicalPlan`` is immutable and serves any number of executions at once. ``PointPlan`` is
+what single-row statements by their whole clustering key need: generated functions, no
+operators.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from sql.executor.cte import WithNode
+from sql.executor.explain import ExplainOptions, tree_lines
 from sql.executor.modify import AFFECTED, ModifyNode
 from sql.executor.node import BATCH_ROWS, SLOTS, Node, Operator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sql.binder.bound import OutputColumn
     from sql.catalog.descriptor import Table
     from sql.executor.store import TableAccess
@@ -24,12 +29,15 @@ PointKind = Literal["get", "insert", "update", "delete"]
 
 
 class PointPlan:
-    """A statement on one row, found by its clustering key; all functions are synchronous and generated.
+    """A statement on one row, found by its clustering key.
 
-    ``make_key(context)`` is None when a key value is NULL or out of the column's range: no row. ``condition(row, context)``
-    (None: always true) is what the WHERE asks beyond the key. ``project(row, context)`` makes the output row, for RETURNING
-    too: of the new row for insert and update, of the old one for delete; None without output. ``make_row(old, context)``
-    makes the verified new row (NOT NULL 23502 and CHECK 23514 raised inside). ``changes_key``: the
+    All functions are synchronous and generated.
+
+    ``make_key(context)`` is None when a key value is NULL or out of the column's range: no row.
+    ``condition(row, context)`` (None: always true) is what the WHERE asks beyond the key.
+    ``project(row, context)`` makes the output row, for RETURNING too: of the new row for insert
+    and update, of the old one for delete; None without output. ``make_row(old, context)`` makes
+    the verified new row (NOT NULL 23502 and CHECK 23514 raised inside). ``changes_key``: the
     clustering key itself may change. ``changed_positions``: columns that an update assigns.
     ``needs_foreign_keys``: the statement touches foreign keys; the general plan does them.
     """
@@ -99,8 +107,6 @@ class PhysicalPlan:
         self, context: ExecutionContext | None = None, *, costs: bool = True, verbose: bool = False
     ) -> list[str]:
         """Return EXPLAIN's lines; see ``sql.executor.explain`` for all options."""
-        from sql.executor.explain import ExplainOptions, tree_lines
-
         return tree_lines(self, ExplainOptions(costs=costs, verbose=verbose), context)
 
 

@@ -1,8 +1,11 @@
-"""The planner's state and its common moves: stages, sorts, sub-queries. The nodes' rules are in ``sql.planner.rules_*``.
+"""The planner's state and its common moves: stages, sorts, sub-queries.
 
-``Planner.plan(logical, conditions, needed, want)`` returns a node that yields the rows of ``logical`` for which all ``conditions``
-are true, with at least the ``needed`` columns in its layout, in the order ``want`` if that is cheap (``node.order`` tells).
-Filters and projections become *stages* of the node below; they are compiled at the end, when a scan, its filter and its
+The nodes' rules are in ``sql.planner.rules_*``.
+
+``Planner.plan(logical, conditions, needed, want)`` returns a node that yields the rows of
+``logical`` for which all ``conditions`` are true, with at least the ``needed`` columns in its
+layout, in the order ``want`` if that is cheap (``node.order`` tells). Filters and projections
+become *stages* of the node below; they are compiled at the end, when a scan, its filter and its
 projection are known to be one loop.
 """
 
@@ -141,7 +144,10 @@ class Planner:
     # Stages.
 
     def finish(self, node: Node, conditions: list[Any]) -> Node:
-        """Apply conditions on top of a node: constant ones once, sub-queries as semi-joins, the rest as a filter."""
+        """Apply conditions on top of a node.
+
+        Constant ones once, sub-queries as semi-joins, the rest as a filter.
+        """
         if not conditions:
             return node
         own = set(node.layout)
@@ -231,7 +237,10 @@ class Planner:
         return self.project(node, wanted, variables)
 
     def sealed(self, node: Node) -> Node:
-        """Return the node as a child of one that is no stage; nothing may be fused into it any more."""
+        """Return the node as a child of one that is no stage.
+
+        Nothing may be fused into it any more.
+        """
         self.nodes.append(node)
         return node
 
@@ -295,7 +304,10 @@ class Planner:
         return result
 
     def name_column(self, column_id: int, expression: Any) -> None:
-        """Give EXPLAIN a name for a computed column: the table column's, or the expression itself."""
+        """Give EXPLAIN a name for a computed column.
+
+        The table column's, or the expression itself.
+        """
         source = expression.id if isinstance(expression, b.ColumnVar) else -1
         self.names[column_id] = self.names.get(source, expression)
 

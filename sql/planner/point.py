@@ -1,7 +1,7 @@
-"""Point plans: single-row statements by the whole clustering key as a handful of generated functions.
+"""Point plans: single-row statements by the whole clustering key, as generated functions.
 
-A statement qualifies when its input is one table (or one VALUES row), every key column is compared by ``=`` with a
-constant or parameter, and nothing in it awaits.
+A statement qualifies when its input is one table (or one VALUES row), every key column is
+compared by ``=`` with a constant or parameter, and nothing in it awaits.
 """
 
 from __future__ import annotations

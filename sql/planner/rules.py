@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sql.binder import bound as b
 from sql.planner.joins import plan_join
 from sql.planner.modify import plan_modify
-from sql.planner.plan import Handler
 from sql.planner.rules_aggregate import plan_aggregate
 from sql.planner.rules_row import (
     plan_distinct,
@@ -27,6 +26,9 @@ from sql.planner.rules_scan import (
     plan_virtual_scan,
 )
 from sql.planner.rules_set import plan_cte_scan, plan_lock, plan_set_operation, plan_with
+
+if TYPE_CHECKING:
+    from sql.planner.plan import Handler
 
 HANDLERS: Final[dict[type, Handler]] = {
     b.OneRow: plan_one_row,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sql.binder import bound as b
 from sql.executor.aggregate import (
     AggregateNode,
     AggregateSlot,
 )
-from sql.executor.node import Node
 from sql.executor.ordering import SortSpec
 from sql.planner import estimate as est
 from sql.planner.codegen import (
@@ -31,10 +30,14 @@ from sql.planner.walk import (
 )
 from sql.types.compare import sort_key
 
+if TYPE_CHECKING:
+    from sql.executor.node import Node
+
 
 def plan_aggregate(
     self: Planner, plan: b.AggregatePlan, conditions: list[Any], _needed: set[int], _want: Want
 ) -> Node:
+    """Plan GROUP BY; conditions on group columns go below it."""
     groups = {c.id: e for c, e in plan.groups}
     pushed: list[Any] = []
     if plan.grouping_sets is None and plan.groups:
@@ -93,13 +96,13 @@ def aggregate_node(self: Planner, plan: b.AggregatePlan, child: Node) -> Aggrega
     node.width = 8 * len(plan.columns)
     if expressions:
         node.details.append(("Group Key", expressions))
-    for column, expression in (*plan.groups, *plan.aggregates):
-        self.name_column(column.id, expression)
+    for column, made in (*plan.groups, *plan.aggregates):
+        self.name_column(column.id, made)
     return node
 
 
 def _normal_call(call: b.AggregateCall) -> b.AggregateCall:
-    """An ordered set's sorted expressions are its arguments."""
+    """Make an ordered set's sorted expressions its arguments."""
     if call.aggregate.ordered_set and not call.args:
         args = tuple(item.expression for item in call.order_by)
         return b.AggregateCall(

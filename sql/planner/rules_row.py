@@ -1,15 +1,17 @@
-"""Planning nodes with one input that pass rows on: filters, projections, windows, DISTINCT, sorts and limits."""
+"""Planning nodes with one input that pass rows on.
+
+Filters, projections, windows, DISTINCT, sorts and limits.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sql.binder import bound as b
 from sql.executor.aggregate import (
     DistinctNode,
     UniqueNode,
 )
-from sql.executor.node import Node, OrderKey
 from sql.executor.scan import (
     ProjectSetNode,
     StagedNode,
@@ -39,10 +41,14 @@ from sql.planner.walk import (
 from sql.planner.windows import window_loop
 from sql.types.catalog import ANY as _ANY_TYPE
 
+if TYPE_CHECKING:
+    from sql.executor.node import Node, OrderKey
+
 
 def plan_project_set(
     self: Planner, plan: b.ProjectSet, conditions: list[Any], needed: set[int], _want: Want
 ) -> Node:
+    """Plan set-returning functions of a select list."""
     below = needed | used_columns(tuple(e for _, e in plan.sets)) | used_columns(tuple(conditions))
     own = {c.id for c in plan.input.columns}
     pushed = [
@@ -61,6 +67,7 @@ def plan_project_set(
 def plan_filter(
     self: Planner, plan: b.FilterPlan, conditions: list[Any], needed: set[int], want: Want
 ) -> Node:
+    """Hand conditions to the input; volatile ones stay above."""
     own = conjuncts(plan.condition)
     volatile = [c for c in conditions if is_volatile(c)]
     if not volatile:
@@ -73,6 +80,7 @@ def plan_filter(
 def plan_project(
     self: Planner, plan: b.ProjectPlan, conditions: list[Any], needed: set[int], want: Want
 ) -> Node:
+    """Plan a projection: needed columns only, conditions rewritten for its input."""
     mapping = {c.id: e for c, e in zip(plan.columns, plan.expressions, strict=True)}
     opaque = {
         column
@@ -113,7 +121,10 @@ def plan_project(
 
 
 def _rename(self: Planner, node: Node, columns: list[int]) -> Node:
-    """Give a node's columns new ids without touching rows, by a projection that is never compiled."""
+    """Give a node's columns new ids without touching rows.
+
+    By a projection that is never compiled.
+    """
     stage = self.stages.get(id(node))
     if stage is not None and stage.expressions is None:
         variables = [b.ColumnVar(c, _ANY_TYPE) for c in node.layout]
@@ -137,6 +148,7 @@ def _rename(self: Planner, node: Node, columns: list[int]) -> Node:
 def plan_window(
     self: Planner, plan: b.WindowPlan, conditions: list[Any], needed: set[int], _want: Want
 ) -> Node:
+    """Plan window calls over sorted input."""
     partition = {e.id for e in plan.partition_by if isinstance(e, b.ColumnVar)}
     own = {c.id for c in plan.columns}
     pushed = [
@@ -162,6 +174,7 @@ def plan_window(
 def plan_distinct(
     self: Planner, plan: b.DistinctPlan, conditions: list[Any], needed: set[int], want: Want
 ) -> Node:
+    """Plan DISTINCT and DISTINCT ON."""
     if plan.keys is None:
         pushed = [c for c in conditions if not is_volatile(c)]
         child = self.plan(plan.input, pushed, {c.id for c in plan.columns}, want)
@@ -183,6 +196,7 @@ def plan_distinct(
 def plan_sort(
     self: Planner, plan: b.SortPlan, conditions: list[Any], needed: set[int], want: Want
 ) -> Node:
+    """Plan ORDER BY, asking the input for the order first."""
     below = needed | used_columns(plan.keys)
     wanted = Want(self.order_keys(plan.keys), want.first_rows)
     child = self.plan(plan.input, conditions, below, wanted)
@@ -192,6 +206,7 @@ def plan_sort(
 def plan_limit(
     self: Planner, plan: b.LimitPlan, conditions: list[Any], needed: set[int], want: Want
 ) -> Node:
+    """Plan LIMIT and tell the nodes below how many rows suffice."""
     below = needed | used_columns(tuple(conditions)) | used_columns(plan.ties)
     first_rows = not isinstance(plan.limit, b.Const) or (
         plan.limit.value is not None and plan.limit.value < 10_000

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from math import log2
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sql.binder import bound as b
-from sql.executor.node import Node, OrderKey
 from sql.executor.scan import (
     FunctionCall,
     FunctionScanNode,
@@ -32,19 +30,25 @@ from sql.planner.codegen import (
     row_function,
     value_function,
 )
-from sql.planner.plan import (
-    Planner,
-    Want,
-)
 from sql.planner.tables import table_access
 from sql.planner.walk import (
     returns_set,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sql.executor.node import Node, OrderKey
+    from sql.planner.plan import (
+        Planner,
+        Want,
+    )
+
 
 def plan_one_row(
     self: Planner, _plan: b.OneRow, conditions: list[Any], _needed: set[int], _want: Want
 ) -> Node:
+    """Plan SELECT without FROM."""
     node = OneRowNode(())
     node.total_cost = est.CPU_TUPLE
     return self.finish(node, conditions)
@@ -177,6 +181,7 @@ def compose_spans(values: Compiled, make: Callable[..., Any]) -> tuple[Callable[
 def plan_virtual_scan(
     self: Planner, plan: b.VirtualScan, conditions: list[Any], _needed: set[int], _want: Want
 ) -> Node:
+    """Plan a system table."""
     node = VirtualScanNode([c.id for c in plan.columns], plan.table, plan.alias)
     node.rows = 100.0
     node.total_cost = 10.0
@@ -188,6 +193,7 @@ def plan_virtual_scan(
 def plan_sequence_scan(
     self: Planner, plan: b.SequenceScan, conditions: list[Any], _needed: set[int], _want: Want
 ) -> Node:
+    """Plan a scan of a sequence."""
     node = SequenceScanNode([c.id for c in plan.columns], plan.sequence)
     return self.finish(node, conditions)
 
@@ -195,6 +201,7 @@ def plan_sequence_scan(
 def plan_values(
     self: Planner, plan: b.ValuesPlan, conditions: list[Any], _needed: set[int], _want: Want
 ) -> Node:
+    """Plan VALUES."""
     rows = []
     sub_plans: list[Any] = []
     constant = all(isinstance(e, b.Const) for row in plan.rows for e in row)
@@ -235,6 +242,7 @@ def function_call(
 def plan_function_scan(
     self: Planner, plan: b.FunctionScan, conditions: list[Any], _needed: set[int], _want: Want
 ) -> Node:
+    """Plan functions in FROM."""
     calls = []
     for expression, width in zip(plan.calls, plan.widths, strict=True):
         composite = width != 1 or (

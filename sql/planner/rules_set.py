@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sql.binder import bound as b
 from sql.executor.aggregate import (
@@ -17,7 +17,6 @@ from sql.executor.cte import (
     WithNode,
     WorkTableNode,
 )
-from sql.executor.node import Node
 from sql.executor.sort import LockRowsNode, LockTarget
 from sql.planner import estimate as est
 from sql.planner.codegen import (
@@ -40,10 +39,14 @@ from sql.planner.walk import (
     walk,
 )
 
+if TYPE_CHECKING:
+    from sql.executor.node import Node
+
 
 def plan_set_operation(
     self: Planner, plan: b.SetOperationPlan, conditions: list[Any], _needed: set[int], _want: Want
 ) -> Node:
+    """Plan UNION, INTERSECT and EXCEPT."""
     pushed = [c for c in conditions if not is_volatile(c)]
     sides = []
     for side in (plan.left, plan.right):
@@ -99,6 +102,7 @@ def _flat_append(sides: list[Node]) -> list[Node]:
 def plan_with(
     self: Planner, plan: b.WithPlan, conditions: list[Any], needed: set[int], want: Want
 ) -> Node:
+    """Plan WITH: definitions that are referenced once are inlined."""
     counts: dict[int, int] = {}
     for item in walk(plan):
         if isinstance(item, b.CteScan):
@@ -157,6 +161,7 @@ def _define(self: Planner, definition: b.CteDefinition) -> CteDefinitionPlan:
 def plan_cte_scan(
     self: Planner, plan: b.CteScan, conditions: list[Any], needed: set[int], want: Want
 ) -> Node:
+    """Plan a reference to a CTE."""
     inline = self.cte_inline.get(plan.cte_id)
     if inline is not None:
         variables = tuple(b.ColumnVar(c.id, c.type, c.typmod) for c in inline.plan.columns)
@@ -175,6 +180,7 @@ def plan_cte_scan(
 def plan_lock(
     self: Planner, plan: b.LockPlan, conditions: list[Any], needed: set[int], want: Want
 ) -> Node:
+    """Plan a locking clause."""
     below = _below_projection(plan)
     if below is not None:
         return self.plan(below, conditions, needed, want)
@@ -207,7 +213,8 @@ def _below_projection(plan: b.LockPlan) -> b.ProjectPlan | None:
     source: b.LogicalPlan = plan.input
     keys: tuple[b.SortItem, ...] = ()
     if isinstance(source, b.SortPlan):
-        source, keys = source.input, source.keys
+        keys = source.keys
+        source = source.input
     if not isinstance(source, b.ProjectPlan) or is_volatile(source.expressions):
         return None
     mapping = {c.id: e for c, e in zip(source.columns, source.expressions, strict=True)}

@@ -1,22 +1,33 @@
-"""What compiled expressions call besides SQL functions: array subscripts, ANY/ALL over arrays, row tests.
+"""What compiled expressions call besides SQL functions.
 
-Source: PostgreSQL docs, "Arrays", "Row and Array Comparisons", "Comparison Functions and Operators".
+Array subscripts, ANY/ALL over arrays, row tests.
+
+Source: PostgreSQL docs, "Arrays", "Row and Array Comparisons", "Comparison Functions and
+Operators".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sql.errors import ArraySubscriptError, NullValueNotAllowed
 from sql.types.array import EMPTY_ARRAY, ArrayValue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from sql.types.base import Datum
 
 
+MISSING: Final = object()
+"""What the cache of sub-query results answers before the first evaluation."""
+
+
 def nest_arrays(values: Sequence[ArrayValue | None]) -> ArrayValue:
-    """Make an array one dimension higher; ArraySubscriptError (2202E) unless the dimensions match."""
+    """Make an array one dimension higher.
+
+    ArraySubscriptError (2202E) unless the dimensions match.
+    """
     first = next((v for v in values if v is not None), None)
     dims = () if first is None else first.dims
     elements: list[Datum] = []
@@ -34,7 +45,10 @@ def nest_arrays(values: Sequence[ArrayValue | None]) -> ArrayValue:
 
 
 def array_element(array: ArrayValue, indexes: tuple[int | None, ...]) -> Datum:
-    """Return one element; NULL when an index is NULL, out of bounds or the count is not the dimensions'."""
+    """Return one element; NULL when an index is NULL.
+
+    Out of bounds or the count is not the dimensions'.
+    """
     if len(indexes) != len(array.dims):
         return None
     at = 0
@@ -48,7 +62,9 @@ def array_element(array: ArrayValue, indexes: tuple[int | None, ...]) -> Datum:
 def array_slice(
     array: ArrayValue, bounds: tuple[tuple[int | None, int | None, bool, bool], ...]
 ) -> ArrayValue | None:
-    """Return a sub-array; ``bounds``: (lower, upper, lower was given, upper was given) per dimension.
+    """Return a sub-array; ``bounds``.
+
+    (lower, upper, lower was given, upper was given) per dimension.
 
     A given bound that is NULL makes the result NULL; omitted ones are the dimension's.
     """
@@ -110,7 +126,9 @@ def _fold(
         return None
     result: bool | None = not stop
     for element in array.elements:
-        value: bool | None = None if element is None and strict else call(left, element)
+        value: bool | None = None
+        if element is not None or not strict:
+            value = call(left, element)
         if value is stop:
             return stop
         if value is None:

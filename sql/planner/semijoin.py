@@ -1,8 +1,9 @@
 """EXISTS and correlated IN as semi- and anti-joins.
 
-``EXISTS (SELECT ... FROM input WHERE condition)`` is a semi-join when the correlation stands in the WHERE alone: its equalities
-become hash keys, the rest a condition on the pair of rows. NOT EXISTS is the anti-join. An uncorrelated IN stays
-a hashed sub-plan, and NOT IN too, for its NULLs.
+``EXISTS (SELECT ... FROM input WHERE condition)`` is a semi-join when the correlation stands in
+the WHERE alone: its equalities become hash keys, the rest a condition on the pair of rows. NOT
+EXISTS is the anti-join. An uncorrelated IN stays a hashed sub-plan, and NOT IN too, for its
+NULLs.
 """
 
 from __future__ import annotations
@@ -86,10 +87,8 @@ def _decorrelated(subquery: b.SubqueryExpr, *, negated: bool) -> tuple[Any, list
         return None
     while True:
         if (
-            type(plan) in {b.SortPlan, b.DistinctPlan}
-            and getattr(plan, "keys", None) is None
-            or isinstance(plan, b.SortPlan)
-        ):
+            type(plan) in {b.SortPlan, b.DistinctPlan} and getattr(plan, "keys", None) is None
+        ) or isinstance(plan, b.SortPlan):
             plan = plan.input
         elif isinstance(plan, b.ProjectPlan):
             if is_volatile(plan.expressions) or returns_set(plan.expressions):

@@ -1,17 +1,18 @@
 """Sub-queries at run time: what compiled expressions call.
 
-A ``SubPlan`` without free columns is evaluated once per execution and its result kept in ``context.cache``; a correlated one
-runs again for each outer row, whose values the compiled expression has put in the slots before.
+A ``SubPlan`` without free columns is evaluated once per execution and its result kept in
+``context.cache``; a correlated one runs again for each outer row, whose values the compiled
+expression has put in the slots before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from sql.errors import CardinalityViolation
 from sql.executor.node import RowMeter, read_all
-from sql.planner.runtime import nest_arrays
+from sql.planner.runtime import MISSING, nest_arrays
 from sql.types.array import EMPTY_ARRAY, ArrayValue
 
 if TYPE_CHECKING:
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from sql.functions.context import ExecutionContext
     from sql.types.base import Datum, Row
 
-MISSING: Final = object()
 Test = Callable[["Row", "ExecutionContext"], Any]
 
 
 class HashedResult:
-    """The rows of an uncorrelated IN sub-query, hashed, with what three-valued logic needs of NULLs."""
+    """The rows of an uncorrelated IN sub-query, hashed.
+
+    With what three-valued logic needs of NULLs.
+    """
 
     __slots__ = ("is_empty", "keys", "partial")
 
@@ -115,7 +118,10 @@ class SubPlan:
         return value
 
     async def hashed_result(self, context: ExecutionContext) -> HashedResult:
-        """Return the hashed rows, made once per execution; the memory stays charged until its end."""
+        """Return the hashed rows, made once per execution.
+
+        The memory stays charged until its end.
+        """
         value: HashedResult | None = context.cache.get(self)
         if value is None:
             assert self.hash_keys is not None
@@ -184,9 +190,8 @@ class SubPlan:
         assert self.test is not None
         result: bool | None = not stop
         for row in rows:
-            value: Any = self.test(row, context)
-            if self.tests_async:
-                value = await value
+            answer = self.test(row, context)
+            value: bool | None = await answer if self.tests_async else answer
             if value is stop:
                 return stop
             if value is None:

@@ -1,23 +1,25 @@
 """Tables as storage needs them: index entry makers for indexes over expressions or with predicates.
 
-Makers are compiled once per table version and kept in a small cache; their expressions are bound by the binder.
+Makers are compiled once per table version and kept in a small cache; their expressions are
+bound by the binder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sql.binder.statement import new_state
 from sql.binder.table_target import default_value, target_table
-from sql.catalog.descriptor import Table
 from sql.executor.store import IndexEntryMaker, TableAccess
 from sql.functions.builtin import REGISTRY
 from sql.planner.codegen import Writer, positions, seal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sql.binder import bound as b
     from sql.catalog.catalog import Catalog
+    from sql.catalog.descriptor import Table
 
 
 def target_access(target: b.TargetTable) -> TableAccess:

@@ -1,24 +1,28 @@
 """Traversal and rewriting of bound trees, for every rule that asks "which columns does this use?".
 
-Bound trees are frozen dataclasses and tuples of them; catalog objects, functions and types are leaves.
+Bound trees are frozen dataclasses and tuples of them; catalog objects, functions and types are
+leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
 from dataclasses import fields, replace
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sql.binder import bound as b
-from sql.functions.registry import Function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sql.functions.registry import Function
 
 _TREE_CLASSES: Final = frozenset(
     item for item in vars(b).values() if isinstance(item, type) and item.__module__ == b.__name__
 )
 
 
-def _class(node: Any) -> Hashable:
+def _class(node: Any) -> Any:
     return type(node)
 
 
@@ -73,7 +77,10 @@ def used_columns(node: Any) -> set[int]:
 
 
 def free_columns(node: Any) -> set[int]:
-    """Return the ids of referenced columns that nothing below produces: for a plan, its correlation."""
+    """Return the ids of referenced columns that nothing below produces.
+
+    For a plan, its correlation.
+    """
     used: set[int] = set()
     produced: set[int] = set()
     for item in walk(node):
@@ -127,7 +134,10 @@ def returns_set(node: Any) -> bool:
 
 
 def rewrite(node: Any, change: Callable[[Any], Any | None]) -> Any:
-    """Return the tree with ``change`` applied top-down; where it answers None the children are visited."""
+    """Return the tree with ``change`` applied top-down.
+
+    Where it answers None the children are visited.
+    """
     if type(node) in _TREE_CLASSES:
         changed = change(node)
         if changed is not None:

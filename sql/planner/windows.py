@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sql.binder import bound as b
 from sql.executor.join import LoopCode
 from sql.executor.window import FrameSpec, WindowCallSpec, WindowLoop
+from sql.functions.builtin import REGISTRY
 from sql.functions.registry import Aggregate
 from sql.planner.codegen import condition_function, positions, row_function, value_function
 from sql.planner.loops import key_rows_function
 from sql.types.compare import sort_key
 
 if TYPE_CHECKING:
+    from sql.binder import bound as b
     from sql.executor.node import Node
     from sql.planner.codegen import Compiled
     from sql.planner.plan import Planner
@@ -95,8 +96,6 @@ def _frame(planner: Planner, plan: b.WindowPlan, layout: tuple[int, ...]) -> Fra
 
 def _range_bound(sql_type: Any, plan: b.WindowPlan) -> Any:
     """Return ``f(value, offset, sign) -> sort key`` of value + sign * offset."""
-    from sql.functions.builtin import REGISTRY
-
     offset = plan.start_offset if plan.start_offset is not None else plan.end_offset
     assert offset is not None
     to_key = sort_key(sql_type)

@@ -115,7 +115,7 @@ def test_set_null_and_set_default() -> None:
 
 def test_default_without_parent_is_a_violation() -> None:
     runner = database(on_delete="set default")
-    with pytest.raises(ForeignKeyViolation, match="insert or update on table"):
+    with pytest.raises(ForeignKeyViolation, match="update or delete on table"):
         runner.execute("delete from p where id = 2")
 
 
