@@ -379,13 +379,14 @@ class _CopyOut:
         self._result = result
         self._count = 0
         self._pending: list[bytes] = []
+        self._prefix = b""
         self._ended = False
         self._convert: list[Callable[[Datum], Any]]
         self._write: Callable[[Sequence[Any]], bytes]
         if self.format_binary:
             self._convert = [binary_output(c.type, context) for c in columns]
             self._write = binary_row
-            self._pending.append(HEADER)
+            self._prefix = HEADER  # travels in front of the first row or the trailer, as PostgreSQL sends it
             self._trailer: bytes | None = TRAILER
         else:
             make = csv_row_writer if parsed.format == "csv" else text_row_writer
@@ -408,7 +409,7 @@ class _CopyOut:
             self._portal.execution = None
             self._result.tag = f"COPY {self._count}"
             if self._trailer is not None:
-                chunk.append(self._trailer)
+                chunk.append(self._prefix + self._trailer)
             return chunk
         convert, write = self._convert, self._write
         self._count += len(batch)
@@ -421,6 +422,9 @@ class _CopyOut:
                     ]
                 )
             )
+        if self._prefix:
+            chunk[0] = self._prefix + chunk[0]
+            self._prefix = b""
         return chunk
 
 

@@ -16,6 +16,7 @@ from sql.errors import (
     LockNotAvailable,
     ObjectNotInPrerequisiteState,
     QueryCanceled,
+    SqlError,
 )
 from sql.types.base import Datum
 
@@ -44,6 +45,7 @@ class Services:
         self._current_values: dict[int, int] = {}
         self._last_sequence: int | None = None
         self._timeout: Timer | None = None
+        self._idle_timeout: Timer | None = None
         self.random = random.Random(session.secret_key)
         self.client_address, _, port = session.peer.rpartition(":")
         self.client_port = int(port) if port.isdigit() else -1
@@ -147,6 +149,28 @@ class Services:
             self._timeout.cancel()
             self._timeout = None
 
+    def start_idle_timeout(self, milliseconds: int, error: SqlError) -> None:
+        """Arm the end of a session that stays idle for too long."""
+        self.stop_idle_timeout()
+        session = self._session
+
+        def expire() -> None:
+            if session.node.front_end is not None:
+                session.node.front_end.terminate(session.process_id, error)
+
+        self._idle_timeout = session.node.schedule.later(milliseconds / 1000, expire)
+
+    @property
+    def has_idle_timeout(self) -> bool:
+        """Tell whether one is armed."""
+        return self._idle_timeout is not None
+
+    def stop_idle_timeout(self) -> None:
+        """Disarm it."""
+        if self._idle_timeout is not None:
+            self._idle_timeout.cancel()
+            self._idle_timeout = None
+
     # Advisory locks
 
     async def advisory_lock(
@@ -215,6 +239,7 @@ class Services:
     def release_session_locks(self) -> None:
         """The session is over."""
         self.stop_timeout()
+        self.stop_idle_timeout()
         self._session.node.transactions.locks.forget(self._owner)
         self.advisory_unlock_all()
 

@@ -46,12 +46,16 @@ from sql.errors import (
     DuplicateCursor,
     DuplicatePreparedStatement,
     FeatureNotSupported,
+    IdleInTransactionSessionTimeout,
+    IdleSessionTimeout,
     InsufficientPrivilege,
     InvalidCursorName,
     InvalidParameterValue,
     InvalidSqlStatementName,
+    ProtocolViolation,
     QueryCanceled,
     SqlError,
+    UniqueViolation,
 )
 from sql.executor.foreign_keys import DEFERRED, run_deferred
 from sql.functions.reg import RegResolver
@@ -387,7 +391,9 @@ class Session:
         if prepared.plan is not None:
             self._plan(prepared)
         values = prepared.decode(parameters, parameter_formats, self.settings.format)
-        self.portals[portal] = Portal(portal, prepared, values, result_formats)
+        self.portals[portal] = Portal(
+            portal, prepared, values, _spread(result_formats, self._columns_of(prepared))
+        )
 
     async def describe_statement(self, name: str) -> StatementDescription:
         """Describe a prepared statement."""
@@ -545,7 +551,26 @@ class Session:
     # Running statements
 
     async def _run(self, portal: Portal, row_limit: int, *, in_multi_statement: bool) -> Result:
-        """Run a portal's statement, or go on with its rows."""
+        """Run a portal's statement, or go on with its rows; a duplicate key's error learns its schema here."""
+        try:
+            return await self._run_statement(portal, row_limit, in_multi_statement=in_multi_statement)
+        except UniqueViolation as error:
+            if not error.schema and portal.prepared.plan is not None:
+                error.schema = self._schema_of(error.table, portal.prepared.plan)
+            raise
+
+    def _schema_of(self, table_name: str, plan: PreparedPlan) -> str:
+        """Return the schema of one of a plan's tables."""
+        catalog = self.catalog()
+        for relation_id in plan.bound.relations:
+            table = catalog.snapshot.table(relation_id)
+            if table is not None and table.name == table_name:
+                return catalog.schema_name(table.schema_id)
+        return ""
+
+    async def _run_statement(
+        self, portal: Portal, row_limit: int, *, in_multi_statement: bool
+    ) -> Result:
         prepared = portal.prepared
         statement = prepared.statement
         if statement is None or isinstance(statement, EmptyStatement):
@@ -767,6 +792,8 @@ class Session:
         self.state_change = self.query_start
         self.query_text = text
         self.is_running = True
+        if self.services.has_idle_timeout:
+            self.services.stop_idle_timeout()
         self._slice_start = self._work_start = self.node.clock.monotonic()
         self.interrupts.clear()
         if self.settings.statement_timeout_ms:
@@ -789,6 +816,20 @@ class Session:
         if self.settings.statement_timeout_ms:
             self.services.stop_timeout()
         self.interrupts.clear()
+        self._watch_idleness()
+
+    def _watch_idleness(self) -> None:
+        """Arm the time limit on doing nothing: another one inside a transaction block than outside."""
+        settings = self.settings
+        if self.block.state == "idle":
+            if settings.idle_session_timeout_ms:
+                error: SqlError = IdleSessionTimeout("terminating connection due to idle-session timeout")
+                self.services.start_idle_timeout(settings.idle_session_timeout_ms, error)
+        elif settings.idle_in_transaction_timeout_ms:
+            error = IdleInTransactionSessionTimeout(
+                "terminating connection due to idle-in-transaction timeout"
+            )
+            self.services.start_idle_timeout(settings.idle_in_transaction_timeout_ms, error)
 
     def interrupt(self, error: Exception) -> None:
         """Have the running statement raise an error at its next safe point."""
@@ -834,6 +875,20 @@ _NOTICE_RANK: Final = {
 
 def _wake(waiter: Waiter[None]) -> None:
     waiter.set_result(None)
+
+
+def _spread(
+    formats: Sequence[int], columns: tuple[ResultColumn, ...] | None
+) -> Sequence[int]:
+    """Return one result format per column: none given means text, one stands for all."""
+    count = 0 if columns is None else len(columns)
+    if len(formats) == count:
+        return formats
+    if len(formats) > 1:
+        raise ProtocolViolation(
+            f"bind message has {len(formats)} result formats but query has {count} columns"
+        )
+    return (formats[0] if formats else 0,) * count
 
 
 def _declared_type(oid: int) -> SqlType | None:

@@ -20,7 +20,8 @@ _BARE_TYPES: Final = {"int4", "bool"}
 class Deparser:
     """Writes expressions.
 
-    ``names`` map column ids to ``relation.column`` or to what computes them; ``qualify`` keeps the relation.
+    ``names`` map column ids to ``relation.column`` or to what computes them; ``qualify`` keeps
+    the relation.
     """
 
     def __init__(self, names: dict[int, Any], *, qualify: bool) -> None:

@@ -110,7 +110,7 @@ def _entry(node: Node, deparser: Deparser, options: ExplainOptions, plan: Any) -
         sub_plans += node.sub_plans
         if isinstance(node, WithNode):
             for definition in node.definitions:
-                definitions.append(
+                definitions.append(  # noqa: PERF401
                     (f"CTE {definition.name}", _entry(definition.node, deparser, options, plan))
                 )
             node = node.children[0]
@@ -123,7 +123,7 @@ def _entry(node: Node, deparser: Deparser, options: ExplainOptions, plan: Any) -
         if isinstance(node, HashJoinNode) and number == 1:
             entry = Entry(child, "Hash", [], [("", entry)])
         elif isinstance(node, IndexJoinNode) and number == 1:
-            entry.title = _inner_index_title(node, child)
+            entry.title = _inner_index_title(child)
         elif isinstance(node, NestedLoopNode) and number == 1 and entry.children:
             entry = Entry(child, "Materialize", [], [("", entry)])
         children.append(("", entry))
@@ -143,7 +143,7 @@ def _entry(node: Node, deparser: Deparser, options: ExplainOptions, plan: Any) -
     return Entry(node, node.title(), details, definitions + children)
 
 
-def _inner_index_title(node: IndexJoinNode, child: Node) -> str:
+def _inner_index_title(child: Node) -> str:
     name = getattr(child, "index_join_name", "") or ""
     if isinstance(child, TableScanNode):
         alias = "" if child.alias in {"", child.table.name} else f" {child.alias}"
@@ -186,7 +186,8 @@ def _numbers(node: Node, options: ExplainOptions, measures: Any) -> str:
     parts = []
     if options.costs:
         parts.append(
-            f"(cost={node.startup_cost:.2f}..{node.total_cost:.2f} rows={max(1, round(node.rows)):d} width={node.width})"
+            f"(cost={node.startup_cost:.2f}..{node.total_cost:.2f} "
+            f"rows={max(1, round(node.rows)):d} width={node.width})"
         )
     if options.analyze and measures is not None:
         measure: Measure | None = measures.get(id(node))

@@ -198,7 +198,7 @@ class ForeignKeyWork:
                 continue
             for key in child.foreign_keys:
                 if key.referenced_table_id == table.id:
-                    incoming.append(
+                    incoming.append(  # noqa: PERF401
                         Constraint(key, child, table, catalog.schema_name(child.schema_id))
                     )
         if not outgoing and not incoming:
@@ -490,7 +490,7 @@ def _child_index(child: Table, columns: tuple[int, ...]) -> tuple[int, list[int]
             and index.predicate is None
             and not any(k.expression for k in index.keys)
         ):
-            candidates.append((index.index_id, tuple(k.position for k in index.keys)))
+            candidates.append((index.index_id, tuple(k.position for k in index.keys)))  # noqa: PERF401
     for index_id, positions in candidates:
         head = positions[: len(columns)]
         if set(head) == set(columns) and len(head) == len(columns):

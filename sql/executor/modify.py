@@ -107,7 +107,10 @@ class ModifyNode(Node):
             meter.release()
 
     async def apply(
-        self, rows: list[Row], context: ExecutionContext, changes: StatementChanges | None
+        self,
+        rows: list[Row],  # noqa: ARG002
+        context: ExecutionContext,  # noqa: ARG002
+        changes: StatementChanges | None,  # noqa: ARG002
     ) -> list[Row]:
         """Write a batch; returns what RETURNING is computed from, one per affected row."""
         raise AssertionError("abstract")
@@ -248,7 +251,7 @@ class ChangeNode(ModifyNode):
                 fresh = list(row)
                 for position, value in zip(positions, current, strict=True):
                     fresh[position] = value
-                row = tuple(fresh)
+                row = tuple(fresh)  # noqa: PLW2901
                 if self._condition is not None and not await _run(self._condition, row, context):
                     continue
             newest.append(current)

@@ -110,7 +110,7 @@ class Node:
         """Return EXPLAIN's name of the node."""
         return self.name
 
-    def run(self, context: ExecutionContext) -> Batches:
+    def run(self, context: ExecutionContext) -> Batches:  # noqa: ARG002
         """Yield batches."""
         raise AssertionError(f"{type(self).__name__} cannot run")
 

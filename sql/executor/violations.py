@@ -65,7 +65,8 @@ class RowFaults:
         """Raise NotNullViolation (23502)."""
         name = self._table.columns[position].name
         raise NotNullViolation(
-            f'null value in column "{name}" of relation "{self._table.name}" violates not-null constraint',
+            f'null value in column "{name}" of relation "{self._table.name}" '
+            "violates not-null constraint",
             detail=f"Failing row contains {describe_row(self._table, row, context)}.",
             schema=self._schema,
             table=self._table.name,

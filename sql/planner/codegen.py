@@ -36,7 +36,7 @@ from sql.types.typmod import apply_typmod
 if TYPE_CHECKING:
     from sql.functions.registry import Function
 
-DEPTH_MAX: Final = 180
+DEPTH_MAX: Final = 250
 INDENT_MAX: Final = 80
 OR_CHAIN_MAX: Final = 8
 _SAFE_BUILTINS: Final = {
@@ -253,6 +253,7 @@ class Writer:
         expression: Any,
         types: tuple[SqlType, ...] = (),
     ) -> str:
+        """Return the call as source, NULL tests left to the caller."""
         if function.inline:
             template = function.inline
             for name in _template_globals(template):
@@ -334,9 +335,18 @@ def _local(_writer: Writer, expression: LocalExpr) -> Value:
 
 
 def _call(writer: Writer, expression: b.CallExpr) -> Value:
-    args = [writer.emit(arg) for arg in expression.args]
-    types = tuple(arg.type for arg in expression.args)
-    return writer.call(expression.function, args, expression, types)
+    """Chains such as ``a || b || c`` nest to the left: they are followed without recursion."""
+    spine = [expression]
+    while spine[-1].args and isinstance(spine[-1].args[0], b.CallExpr):
+        spine.append(spine[-1].args[0])
+    value: Value | None = None
+    for call in reversed(spine):
+        args = [] if value is None else [value]
+        args += [writer.emit(arg) for arg in call.args[len(args) :]]
+        types = tuple(arg.type for arg in call.args)
+        value = writer.call(call.function, args, call, types)
+    assert value is not None
+    return value
 
 
 def _cast(writer: Writer, expression: b.CastExpr) -> Value:
@@ -620,7 +630,7 @@ def _emit_in_set(
     writer: Writer,
     expression: b.ScalarArrayExpr,
     keys: frozenset[Any],
-    has_null: bool,
+    has_null: bool,  # noqa: FBT001
 ) -> Value:
     left = writer.emit(expression.left)
     to_key = hash_key(expression.operator.right)
@@ -765,7 +775,7 @@ def seal(writer: Writer, header: str) -> Compiled:
     word = "async def" if writer.is_async else "def"
     source = "\n".join([f"{word} {header}:", *prelude, *writer.lines, ""])
     namespace = {**writer.namespace, "__builtins__": _SAFE_BUILTINS, "missing": runtime.MISSING}
-    exec(compile(source, "<plan>", "exec"), namespace)
+    exec(compile(source, "<plan>", "exec"), namespace)  # noqa: S102
     name = header.partition("(")[0]
     return Compiled(namespace[name], writer.is_async, source, tuple(writer.sub_plans))
 

@@ -27,7 +27,7 @@ CPU_TUPLE: Final = 0.01
 CPU_OPERATOR: Final = 0.0025
 PAGE: Final = 1.0
 RANDOM_PAGE: Final = 0.25
-"""Rows of an index scan are fetched in batches from memory-mapped pages: far below PostgreSQL's 4.0."""
+"""Index scans fetch rows in batches from memory-mapped pages: far below PostgreSQL's 4.0."""
 
 
 class ColumnOrigins:

@@ -36,8 +36,6 @@ from sql.planner.tables import table_access
 from sql.planner.walk import conjuncts, free_columns, is_volatile, used_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sql.planner.loops import JoinKind
 
 INDEX_LOOKUP_COST: Final = 0.35
@@ -173,7 +171,6 @@ def _order(
             usable,
             wanted,
             logical=relation.logical,
-            right_conditions=relation.conditions,
             depends_on=relation.depends_on,
         )
         joined |= relation.columns
@@ -256,7 +253,6 @@ def _outer(
         on,
         needed | used_columns(tuple(above)),
         logical=right_plan,
-        right_conditions=right_conditions,
         depends_on=depends_on,
     )
     return planner.finish(node, above)
@@ -353,7 +349,6 @@ def join_nodes(
     needed: set[int],
     *,
     logical: Any = None,
-    right_conditions: Sequence[Any] = (),
     depends_on: set[int] | frozenset[int] = frozenset(),
 ) -> Node:
     """Join two planned inputs by the cheapest method that can do this kind of join."""

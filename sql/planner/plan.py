@@ -185,7 +185,7 @@ class Planner:
         if any(isinstance(c, b.Const) and c.value is not True for c in conditions):
             empty: Node = EmptyNode(node.layout)
             empty.rows = 0.0
-            empty.details.append(("One-Time Filter", [b.Const(False, conditions[0].type)]))
+            empty.details.append(("One-Time Filter", [b.Const(False, conditions[0].type)]))  # noqa: FBT003
             return empty
         conditions = [c for c in conditions if not isinstance(c, b.Const)]
         if not conditions:

@@ -123,7 +123,7 @@ def _aggregate_slot(
 ) -> AggregateSlot:
     specs = sort_specs(call.order_by)
     if call.distinct and not specs:
-        specs = [SortSpec(sort_key(arg.type), False, False) for arg in call.args]
+        specs = [SortSpec(sort_key(arg.type), False, False) for arg in call.args]  # noqa: FBT003
     direct = None
     if call.direct:
         columns = positions(group_layout, "row")

@@ -94,7 +94,7 @@ def compare_any(
     call: Callable[[Datum, Datum], Any],
     left: Datum,
     array: ArrayValue | None,
-    strict: bool,
+    strict: bool,  # noqa: FBT001
 ) -> bool | None:
     """Return ``left op ANY (array)``."""
     return _fold(call, left, array, strict=strict, stop=True)
@@ -104,7 +104,7 @@ def compare_all(
     call: Callable[[Datum, Datum], Any],
     left: Datum,
     array: ArrayValue | None,
-    strict: bool,
+    strict: bool,  # noqa: FBT001
 ) -> bool | None:
     """Return ``left op ALL (array)``."""
     return _fold(call, left, array, strict=strict, stop=False)

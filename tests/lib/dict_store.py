@@ -1,19 +1,24 @@
-"""A ``Store`` over dictionaries: one session, no concurrency, rows in memory, for tests of the executor.
+"""A ``Store`` over dictionaries.
 
-``Statement``-level visibility is kept: a statement reads the rows as they were when it began (``begin_statement``),
-``current`` reads what is there now. Unique indexes are checked as PostgreSQL words it.
+One session, no concurrency, rows in memory, for tests of the executor.
+
+``Statement``-level visibility is kept: a statement reads the rows as they were when it began
+(``begin_statement``), ``current`` reads what is there now. Unique indexes are checked as
+PostgreSQL words it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sql.catalog.descriptor import PRIMARY_INDEX_ID, Index, Table
 from sql.errors import UniqueViolation
 from sql.executor.store import KeySpan, LockedRow, TableAccess
 from sql.types.compare import sort_key
 from sql.types.io import text_output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Row = tuple[Any, ...]
 
@@ -286,6 +291,8 @@ class Reversed:
 
     def __lt__(self, other: Reversed) -> bool:
         return bool(other.value < self.value)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Reversed) and self.value == other.value

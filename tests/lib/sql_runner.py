@@ -1,10 +1,12 @@
-"""Runs SQL text over a ``DictStore``: parser, binder, planner and executor together, without a session or an event loop."""
+"""Runs SQL text over a ``DictStore``.
+
+Parser, binder, planner and executor together, without a session or an event loop.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sql.binder import bind_statement
 from sql.catalog.descriptor import Table
@@ -14,6 +16,9 @@ from sql.planner import PhysicalPlan, plan_statement
 from sql.types.io import FormatContext, text_output
 from tests.lib.catalog_fixture import FixtureCatalog
 from tests.lib.dict_store import DictStore
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
 
 
 def finish(coroutine: Coroutine[Any, Any, Any]) -> Any:

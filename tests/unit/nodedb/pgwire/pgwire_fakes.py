@@ -8,6 +8,7 @@ The fake's "SQL" is a verb and words, statements are separated by ``;``::
     begin | commit     block status               set NAME VALUE a reported parameter changes
     copy in | copy out N                          wait           waits for ``session.gate``
     die                57P01 from the session     badcommit      the commit in ``finish`` fails
+    waitcommit         waits for the gate as a commit does: nothing interrupts it
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from nodedb.session.api import (
     ResultColumn,
     StatementDescription,
 )
-from nodedb.waiter import Waiter
+from nodedb.waiter import Interrupts, Waiter
 from sql.errors import (
     AdminShutdown,
     BadCopyFileFormat,
@@ -108,6 +109,7 @@ class FakeSession:
         self.log: list[str] = []
         self.copied: list[bytes] = []
         self.gate: Waiter[None] = Waiter()
+        self.interrupts = Interrupts()
         self.statements: dict[str, str] = {}
         self.portals: dict[str, dict[str, Any]] = {}
         self.notices: list[Notice] = []
@@ -177,6 +179,9 @@ class FakeSession:
                 self.changes.append((name, value))
                 return Result("SET")
             case ["wait"]:
+                await self.interrupts.wait(self.gate)
+                return Result("WAITED")
+            case ["waitcommit"]:
                 await self.gate
                 return Result("WAITED")
             case ["badcommit"]:
@@ -281,6 +286,9 @@ class FakeSession:
         self.log.append(f"error {error}")
         if self.transaction_status == b"T":
             self.transaction_status = b"E"
+
+    def interrupt(self, error: Exception) -> None:
+        self.interrupts.interrupt(error)
 
     async def close(self) -> None:
         assert not self.is_closed

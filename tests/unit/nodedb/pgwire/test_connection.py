@@ -124,9 +124,17 @@ def test_lost_while_idle_closes_the_session() -> None:
     assert harness.ended == 1
 
 
-def test_lost_amid_a_statement_lets_it_end() -> None:
+def test_lost_amid_a_statement_cancels_it() -> None:
     harness = Harness().login()
     harness.send(query("wait; tag AFTER"))
+    harness.connection.lost()
+    assert harness.session.log == ["simple wait", "close"]
+    assert harness.ended == 1
+
+
+def test_lost_amid_a_commit_lets_it_end() -> None:
+    harness = Harness().login()
+    harness.send(query("waitcommit; tag AFTER"))
     harness.connection.lost()
     assert not harness.session.is_closed
     harness.session.gate.set_result(None)

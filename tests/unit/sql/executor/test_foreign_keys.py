@@ -6,14 +6,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.lib.catalog_fixture import make_table
-from tests.lib.sql_runner import Runner, finish
 
 from sql.ast.query import IntegerLiteral
 from sql.catalog.descriptor import ForeignKey
 from sql.errors import ForeignKeyViolation
 from sql.executor.foreign_keys import DeferredChecks, run_deferred
 from sql.types.catalog import INT4, TEXT
+from tests.lib.catalog_fixture import make_table
+from tests.lib.sql_runner import Runner, finish
 
 
 def database(**options: Any) -> Runner:

@@ -1,15 +1,18 @@
-"""INSERT, UPDATE, DELETE over a dictionary store: constraints, ON CONFLICT, RETURNING, concurrent changes."""
+"""INSERT, UPDATE, DELETE over a dictionary store.
+
+Constraints, ON CONFLICT, RETURNING, concurrent changes.
+"""
 
 from __future__ import annotations
 
 import pytest
-from tests.lib.catalog_fixture import make_table
-from tests.lib.sql_runner import Runner, finish
 
 from sql.catalog.descriptor import Check
 from sql.errors import CardinalityViolation, CheckViolation, NotNullViolation, UniqueViolation
 from sql.parser import parse_statements
 from sql.types.catalog import INT4, TEXT, VARCHAR
+from tests.lib.catalog_fixture import make_table
+from tests.lib.sql_runner import Runner, finish
 
 
 def expression(text: str) -> object:

@@ -1,12 +1,13 @@
-"""Queries end to end over a dictionary store: every operator's results, NULLs included, as PostgreSQL 15 gives them."""
+"""Queries end to end over a dictionary store.
+
+Every operator's results, NULLs included, as PostgreSQL 15 gives them.
+"""
 
 from __future__ import annotations
 
 from decimal import Decimal
 
 import pytest
-from tests.lib.catalog_fixture import make_table
-from tests.lib.sql_runner import Runner
 
 from sql.catalog.descriptor import Index, IndexKey
 from sql.errors import (
@@ -18,6 +19,8 @@ from sql.errors import (
 )
 from sql.types.array import ArrayValue
 from sql.types.catalog import INT4, INT8, NUMERIC, TEXT
+from tests.lib.catalog_fixture import make_table
+from tests.lib.sql_runner import Runner
 
 
 @pytest.fixture

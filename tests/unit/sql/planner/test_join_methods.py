@@ -1,4 +1,7 @@
-"""Every join method gives the same multiset of rows, for every kind of join and random inputs with NULLs."""
+"""Every join method gives the same multiset of rows.
+
+For every kind of join and random inputs with NULLs.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import random
 from typing import Any
 
 import pytest
-from tests.lib.catalog_fixture import make_table
-from tests.lib.sql_runner import Runner, finish
 
 from sql.binder import bound as b
 from sql.catalog.descriptor import Index, IndexKey
@@ -18,13 +19,15 @@ from sql.executor.join import (
     JoinNode,
     NestedLoopNode,
 )
-from sql.executor.node import SLOTS, read_all, RowMeter
+from sql.executor.node import SLOTS, RowMeter, read_all
 from sql.functions.builtin import REGISTRY
 from sql.planner import joins
 from sql.planner.plan import NOTHING, Planner
 from sql.planner.rules import HANDLERS
 from sql.planner.semijoin import apply_semi_joins
 from sql.types.catalog import BOOL, INT4
+from tests.lib.catalog_fixture import make_table
+from tests.lib.sql_runner import Runner, finish
 
 KINDS = ("inner", "left", "right", "full", "semi", "anti")
 
@@ -56,9 +59,9 @@ def reference(kind: str, left: list[Any], right: list[Any]) -> list[Any]:
         return [l for l in left if not any(matches(l, r) for r in right)]
     out = [l + r for l in left for r in right if matches(l, r)]
     if kind in {"left", "full"}:
-        out += [l + (None, None) for l in left if not any(matches(l, r) for r in right)]
+        out += [(*l, None, None) for l in left if not any(matches(l, r) for r in right)]
     if kind in {"right", "full"}:
-        out += [(None, None) + r for r in right if not any(matches(l, r) for l in left)]
+        out += [(None, None, *r) for r in right if not any(matches(l, r) for l in left)]
     return out
 
 

@@ -1,12 +1,13 @@
-"""The plans chosen, as EXPLAIN prints them, and the code generated for a few expressions (golden files)."""
+"""The plans chosen, as EXPLAIN prints them.
+
+The code generated for a few expressions (golden files).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from tests.lib.catalog_fixture import make_table
-from tests.lib.sql_runner import Runner, finish
 
 from sql.binder import bind_statement
 from sql.binder import bound as b
@@ -16,6 +17,8 @@ from sql.executor.explain import ExplainOptions, explain_lines
 from sql.parser import parse_statements
 from sql.planner.codegen import batch_function
 from sql.types.catalog import INT4, TEXT
+from tests.lib.catalog_fixture import make_table
+from tests.lib.sql_runner import Runner, finish
 
 GOLDEN = Path(__file__).resolve().parents[4] / "tests" / "golden" / "planner"
 
