@@ -49,7 +49,7 @@ class DictStore:
         self.next_rowid = 1
         self.locked: list[tuple[str, Row, str]] = []
         self.interfere: dict[tuple[int, Row], Row | None] = {}
-        """Rows that another transaction changes just before they are locked: {(table id, key): new row}."""
+        """Rows that another transaction changes just before they are locked: {(table id, key): new row}."""  # noqa: E501
         self.scanned_rows = 0
         self.frozen = True
 
@@ -132,7 +132,7 @@ class DictStore:
         result = []
         entries = self._entries(access, index_id, self._rows(access.table))
         for wanted in keys:
-            result.append([row for key, row in entries if key[: len(wanted)] == wanted])
+            result.append([row for key, row in entries if key[: len(wanted)] == wanted])  # noqa: PERF401
         return result
 
     async def row_count(self, table: Table) -> int:
@@ -164,7 +164,7 @@ class DictStore:
         table = access.table
         stored = self.tables.setdefault(table.id, {})
         for row in rows:
-            row = self.with_rowid(table, row)
+            row = self.with_rowid(table, row)  # noqa: PLW2901
             conflict = self.find_conflict(access, row, ())
             if conflict is not None:
                 raise unique_violation(access, conflict[0], row)

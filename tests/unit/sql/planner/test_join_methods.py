@@ -48,20 +48,20 @@ def compare(name: str, left: int, right: int) -> b.CallExpr:
 
 
 def reference(kind: str, left: list[Any], right: list[Any]) -> list[Any]:
-    """The definition: l.1 = r.1 and l.0 < r.0, by nested loops over Python rows."""
+    """Join on equal second and ascending first fields, by nested loops over Python rows."""
 
-    def matches(l: Any, r: Any) -> bool:
-        return l[1] is not None and l[1] == r[1] and l[0] < r[0]
+    def matches(one: Any, two: Any) -> bool:
+        return one[1] is not None and one[1] == two[1] and one[0] < two[0]
 
     if kind == "semi":
-        return [l for l in left if any(matches(l, r) for r in right)]
+        return [one for one in left if any(matches(one, two) for two in right)]
     if kind == "anti":
-        return [l for l in left if not any(matches(l, r) for r in right)]
-    out = [l + r for l in left for r in right if matches(l, r)]
+        return [one for one in left if not any(matches(one, two) for two in right)]
+    out = [one + two for one in left for two in right if matches(one, two)]
     if kind in {"left", "full"}:
-        out += [(*l, None, None) for l in left if not any(matches(l, r) for r in right)]
+        out += [(*one, None, None) for one in left if not any(matches(one, two) for two in right)]
     if kind in {"right", "full"}:
-        out += [(None, None, *r) for r in right if not any(matches(l, r) for l in left)]
+        out += [(None, None, *two) for two in right if not any(matches(one, two) for one in left)]
     return out
 
 

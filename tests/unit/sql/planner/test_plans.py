@@ -90,7 +90,7 @@ def compare_golden(name: str, text: str) -> None:
 def test_explain_golden(db: Runner) -> None:
     parts = []
     for statement in STATEMENTS:
-        parts.append("\n".join([statement, *("    " + line for line in db.explain(statement)), ""]))
+        parts.append("\n".join([statement, *("    " + line for line in db.explain(statement)), ""]))  # noqa: PERF401
     compare_golden("explain.txt", "\n".join(parts))
 
 

@@ -1,7 +1,7 @@
-"""Some 250 queries whose answers PostgreSQL 15 gave on the same random rows (tests/golden/planner/answers.txt).
+"""Some 250 queries with the answers PostgreSQL 15 gave on the same random rows.
 
-Each block of the file is a query, ``----``, the rows as ``psql -At`` prints them (NULL is ∅) or the error. Rows are
-compared in order only where the query's outermost level sorts.
+Each block of tests/golden/planner/answers.txt is a query, ``----``, the rows as ``psql -At``
+prints them (NULL is ∅) or the error. Order counts where the query's outermost level sorts.
 """
 
 from __future__ import annotations
