@@ -75,6 +75,12 @@ class InvalidGrantor(SqlError):
     sqlstate = "0L000"
 
 
+class InvalidGrantOperation(SqlError):
+    """0LP01: invalid grant operation."""
+
+    sqlstate = "0LP01"
+
+
 class InvalidRoleSpecification(SqlError):
     """0P000: invalid role specification."""
 
@@ -91,6 +97,12 @@ class CardinalityViolation(SqlError):
     """21000: a sub-query gave more than one row."""
 
     sqlstate = "21000"
+
+
+class DataException(SqlError):
+    """22000: data exception, where PostgreSQL has no closer code."""
+
+    sqlstate = "22000"
 
 
 class StringDataRightTruncation(SqlError):
@@ -613,6 +625,12 @@ class DuplicateObject(SqlError):
     """42710: object exists."""
 
     sqlstate = "42710"
+
+
+class AmbiguousAlias(SqlError):
+    """42P09: alias is ambiguous."""
+
+    sqlstate = "42P09"
 
 
 class AmbiguousColumn(SqlError):

@@ -26,6 +26,12 @@ left join pg_type b on b.oid = t.typbasetype
 where n.nspname in ('pg_catalog', 'information_schema') and c.relkind in ('r', 'v') and a.attnum > 0
 group by 1, 2, 3, 4 order by 2 desc, 3
 """
+# An extension's view in PostgreSQL; here it is always there.
+OWN_VIEWS = (
+    "12999 cv pg_stat_statements userid:oid dbid:oid queryid:int8 query:text calls:int8"
+    " total_exec_time:float8 min_exec_time:float8 max_exec_time:float8 mean_exec_time:float8"
+    " stddev_exec_time:float8 rows:int8",
+)
 KNOWN = ",".join(str(t.oid) for t in all_types())
 COLLATIONS = "('default', 'C', 'POSIX', 'ucs_basic', 'C.utf8', 'en_US', 'und-x-icu')"
 STATIC = {
@@ -58,6 +64,7 @@ def columns_module(arguments: list[str]) -> tuple[str, dict[str, list[tuple[str,
         columns[name] = pairs
         shown = " ".join(f"{column}:{type_of(type_name)}" for column, type_name in pairs)
         lines.append(f"{oid} {'i' if schema == 'information_schema' else 'c'}{kind} {name} {shown}")
+    lines.extend(OWN_VIEWS)
     body = "\n".join(lines)
     return (
         '"""Columns of the system tables and views of PostgreSQL 15. Written by tools/gen_virtual_columns.py: do not edit.\n\n'

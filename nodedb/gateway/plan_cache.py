@@ -34,7 +34,7 @@ DML_CLASSES: Final = (Select, Values, SetOperation, Insert, Update, Delete)
 class PreparedPlan:
     """A bound and planned query or DML statement."""
 
-    __slots__ = ("bound", "checked_privileges", "columns", "is_read_only", "lock_relations", "plan")
+    __slots__ = ("bound", "checked_privileges", "columns", "is_point_read", "is_read_only", "lock_relations", "plan")
 
     def __init__(self, bound: BoundStatement, plan: PhysicalPlan) -> None:
         self.bound = bound
@@ -42,6 +42,7 @@ class PreparedPlan:
         self.checked_privileges = False
         self.columns: tuple[Any, ...] | None = None
         self.is_read_only = bound.kind == "select" and not writes_or_locks(bound)
+        self.is_point_read = self.is_read_only and plan.point is not None and plan.point.kind == "get"
         self.lock_relations = tuple(dict.fromkeys(bound.relations))
 
     def check_privileges(self, catalog: SessionCatalog) -> None:

@@ -265,6 +265,15 @@ class FrontendDecoder:
         self._start_collecting(data, start, end)
         return None
 
+    def follows(self, messages: bytes) -> bool:
+        """Tell whether these very messages come next, whole."""
+        return self._data.startswith(messages, self._offset)
+
+    def skip(self, messages: bytes) -> None:
+        """Step over messages that ``follows`` has seen."""
+        self._offset += len(messages)
+        self.last_tag = messages[-5]
+
     def _check_header(self, tag: int, length: int) -> None:
         if tag not in _DECODERS:
             raise framing_lost(f"invalid frontend message type {tag}")

@@ -71,6 +71,10 @@ _SHAPES_MAX: Final = 512
 _TEXT_ONLY: Final = ((), (TEXT_FORMAT,))
 _BINARY_ONLY: Final = (BINARY_FORMAT,)
 
+# What libpq, and most drivers, send behind the Bind of a prepared statement.
+_EXECUTE_SYNC: Final = b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04"
+_DESCRIBE_EXECUTE_SYNC: Final = b"D\0\0\0\x06P\0" + _EXECUTE_SYNC
+
 
 class ConnectionIo(Protocol):
     """What a connection asks of its driver."""
@@ -386,6 +390,8 @@ class Connection:
             elif type(message) is m.Bind:
                 if message.parameters:
                     _check_text_parameters(message)
+                if not message.portal and self._answer_at_once(session, message):
+                    continue
                 await session.bind(
                     message.portal,
                     message.statement,
@@ -410,6 +416,35 @@ class Connection:
                 self._ready(session)
             else:
                 await self._handlers[type(message)](message)
+
+    def _answer_at_once(self, session: FrontEndSession, bind: m.Bind) -> bool:
+        """Answer Bind and the usual messages behind it in one step, when the session can; else change nothing."""
+        decoder = self.decoder
+        if decoder.follows(_DESCRIBE_EXECUTE_SYNC):
+            messages = _DESCRIBE_EXECUTE_SYNC
+        elif decoder.follows(_EXECUTE_SYNC):
+            messages = _EXECUTE_SYNC
+        else:
+            return False
+        answer = session.execute_at_once(bind.statement, bind.parameters, bind.parameter_formats)
+        if answer is None:
+            return False
+        columns = answer.columns
+        formats = bind.result_formats
+        if len(formats) != len(columns):
+            if len(formats) > 1:
+                return False  # an error, which bind words
+            formats = (formats[0] if formats else 0,) * len(columns)
+        decoder.skip(messages)
+        shape = self._shape(session, columns, formats)
+        out = self.out
+        out += backend.BIND_COMPLETE
+        if messages is _DESCRIBE_EXECUTE_SYNC:
+            out += shape.row_description
+        shape.encode(answer.rows, out)
+        out += backend.command_complete(answer.tag)
+        self._ready(session)
+        return True
 
     async def _recover(self, session: FrontEndSession, error: Exception) -> None:
         """Report the error, and skip what belongs to the failed message."""
@@ -461,6 +496,14 @@ class Connection:
 
     async def _on_query(self, message: m.Query) -> None:
         session = self._require_session()
+        answer = session.query_at_once(message.text)
+        if answer is not None:
+            shape = self._shape(session, answer.columns, (0,) * len(answer.columns))
+            self.out += shape.row_description
+            shape.encode(answer.rows, self.out)
+            self.out += backend.command_complete(answer.tag)
+            self._ready(session)
+            return
         self._in_simple_query = True
         statements = session.simple_statements(message.text)
         if not statements:

@@ -113,6 +113,22 @@ class FormatSettings(Protocol):
     bytea_output: str
 
 
+class AnswerAtOnce(Protocol):
+    """The whole answer of a statement that needed nothing but itself."""
+
+    @property
+    def columns(self) -> tuple[ResultColumn, ...]:
+        """The columns; the same object each time."""
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """All rows."""
+
+    @property
+    def tag(self) -> str:
+        """The command tag."""
+
+
 class FrontEndSession(Protocol):
     """One connection's session after authentication."""
 
@@ -138,6 +154,14 @@ class FrontEndSession(Protocol):
 
     def take_notifications(self) -> list[Notification]:
         """Return and forget the notifications that may be delivered now (never inside a block)."""
+
+    def execute_at_once(
+        self, statement: str, values: Sequence[bytes | None], formats: Sequence[int]
+    ) -> "AnswerAtOnce | None":
+        """Bind, execute and sync a prepared statement in one step, if it is that simple; None changes nothing."""
+
+    def query_at_once(self, text: str) -> "AnswerAtOnce | None":
+        """Run a simple query in one step, if it is that simple; None changes nothing."""
 
     def simple_statements(self, text: str) -> list[Any]:
         """Split and parse a simple query into opaque handles; [] when it holds none (EmptyQueryResponse)."""

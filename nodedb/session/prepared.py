@@ -25,7 +25,9 @@ class PreparedStatement:
         "name",
         "parameter_types",
         "plan",
+        "plan_epoch",
         "plan_key",
+        "plan_snapshot",
         "prepared_at",
         "statement",
         "text",
@@ -45,6 +47,8 @@ class PreparedStatement:
         self.parameter_types: tuple[SqlType, ...] = ()
         self.plan: PreparedPlan | None = None
         self.plan_key: object = None
+        self.plan_snapshot: object = None
+        self.plan_epoch = -1
         self.columns: tuple[ResultColumn, ...] | None = None
         self.from_sql = False
         self.prepared_at = 0

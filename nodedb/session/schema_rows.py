@@ -206,14 +206,17 @@ async def validate_check(session: Session, table: Table, check: Check) -> None:
 
 async def validate_not_null(session: Session, table: Table, column: Column) -> None:
     """Raise NotNullViolation (23502) if a row holds NULL there."""
-    condition = q.IsNull(q.ColumnRef((column.name,)), negated=False)
-    if await _first_row(session, table, condition) is not None:
-        raise NotNullViolation(
-            f'column "{column.name}" of relation "{table.name}" contains null values',
-            schema=session.catalog().schema_name(table.schema_id),
-            table=table.name,
-            column=column.name,
-        )
+    # Not by a query: the planner believes the descriptor, which says NOT NULL already.
+    cursor, _ = await _scan(session, table)
+    while batch := await cursor.next_batch():
+        if any(row[column.position] is None for row in batch):
+            raise NotNullViolation(
+                f'column "{column.name}" of relation "{table.name}" contains null values',
+                schema=session.catalog().schema_name(table.schema_id),
+                table=table.name,
+                column=column.name,
+            )
+        await session.checkpoint()
 
 
 async def validate_foreign_key(session: Session, table: Table, foreign_key: ForeignKey) -> None:

@@ -21,7 +21,7 @@ from nodedb.catalog.ddl.execute import execute_ddl
 from nodedb.catalog.session_catalog import SessionCatalog
 from nodedb.clock import sql_timestamp
 from nodedb.gateway.plan_cache import PreparedPlan, as_dml, is_dml
-from nodedb.session import point
+from nodedb.session import express, point, temporary
 from nodedb.session.api import Notice, Notification, Result, ResultColumn, StatementDescription
 from nodedb.session.block import TransactionBlock
 from nodedb.session.ddl_environment import SessionDdlEnvironment
@@ -77,6 +77,7 @@ SLICE_SECONDS: Final = 0.01
 BATCH_MAX: Final = 1024
 NORMALIZED_CHARACTERS_MAX: Final = 16 * 1024
 NORMALIZED_LITERALS_MAX: Final = 64
+EXPRESS_ENTRIES_MAX: Final = 256
 _LITERAL_TYPES: Final[dict[str, SqlType | None]] = {"int4": INT4, "int8": INT8, "numeric": NUMERIC, "string": None}
 _EXIT_STATEMENTS: Final = (Commit, Rollback, RollbackToSavepoint)
 
@@ -123,6 +124,7 @@ class Session:
         self.services = Services(self)
         self.notices: list[Notice] = []
         self.notifications: list[Notification] = []
+        self.has_on_commit_tables = False
         self.is_closed = False
         self.backend_start = self.now()
         self.query_start = self.backend_start
@@ -136,6 +138,7 @@ class Session:
         self._catalog_key: object = None
         self._slice_start = 0.0
         self._work_start = 0.0
+        self._express: dict[tuple[str, tuple[str, ...]], tuple[PreparedStatement, object, int]] = {}
         self.statistics_text = ""
         settings.set_reg_resolver(_SessionRegResolver(self))
         self.point_context: ExecutionContext | None = None
@@ -261,15 +264,13 @@ class Session:
                 self._plan(prepared)
                 if prepared.plan_key is not None:
                     plans.normalized.store((template, kinds, prepared.plan_key), prepared)
-            context = self.settings.format
-            values = tuple(
-                [
-                    int(value) if kind[0] == "i" else text_input(sql_type, context)(value, -1)
-                    for (kind, value), sql_type in zip(literals, prepared.parameter_types, strict=True)
-                ]
-            )
         except SqlError:
             return None
+        values = self._literal_values(literals, prepared)
+        if values is None:
+            return None
+        if prepared.plan is not None and prepared.plan.is_point_read and prepared.plan_key is not None:
+            self._remember_express(template, kinds, prepared)
         assert prepared.statement is not None
         self.statistics_text = template
         return ParsedSimple(prepared.statement, text, Portal("", prepared, values, ()))
@@ -308,6 +309,56 @@ class Session:
 
         result.finish = finish_and_commit
 
+    # Express
+
+    def execute_at_once(
+        self, statement: str, values: Sequence[bytes | None], formats: Sequence[int]
+    ) -> express.ExpressAnswer | None:
+        """Answer a prepared point read on the spot, if that is all it is."""
+        return express.run_prepared(self, statement, values, formats)
+
+    def query_at_once(self, text: str) -> express.ExpressAnswer | None:
+        """Answer a simple query on the spot, if it is a point read planned before."""
+        if self.block.state != "idle" or len(text) > NORMALIZED_CHARACTERS_MAX:
+            return None
+        found = normalize_literals(text)
+        if found is None:
+            return None
+        template, literals = found
+        known = self._express.get((template, tuple([kind for kind, _ in literals])))
+        if known is None:
+            return None
+        prepared, snapshot, epoch = known
+        if snapshot is not self.node.metadata.catalog or epoch != self.settings.search_path_version:
+            self._express.clear()
+            return None
+        parameters = self._literal_values(literals, prepared)
+        return None if parameters is None else express.run_simple(self, prepared, parameters)
+
+    def _remember_express(
+        self, template: str, kinds: tuple[str, ...], prepared: PreparedStatement
+    ) -> None:
+        """Keep a normalised point read for ``query_at_once``."""
+        if len(self._express) >= EXPRESS_ENTRIES_MAX:
+            self._express.clear()
+        catalog = self.node.metadata.catalog
+        self._express[template, kinds] = (prepared, catalog, self.settings.search_path_version)
+
+    def _literal_values(
+        self, literals: Sequence[tuple[str, str]], prepared: PreparedStatement
+    ) -> tuple[Datum, ...] | None:
+        """Turn literals into the parameters' values, None when one does not read as its type."""
+        context = self.settings.format
+        try:
+            return tuple(
+                [
+                    int(value) if kind[0] == "i" else text_input(sql_type, context)(value, -1)
+                    for (kind, value), sql_type in zip(literals, prepared.parameter_types, strict=True)
+                ]
+            )
+        except SqlError:
+            return None
+
     # Extended protocol
 
     async def parse(self, name: str, text: str, parameter_oids: Sequence[int]) -> None:
@@ -340,6 +391,7 @@ class Session:
         key = self.plan_key()
         plan = prepared.plan
         if plan is not None and key is not None and key == prepared.plan_key:
+            prepared.plan_epoch = self.settings.search_path_version
             return plan
         assert prepared.statement is not None
         plan = self.node.plans.plan(
@@ -355,6 +407,8 @@ class Session:
             prepared.parameter_types = plan.bound.parameters
         prepared.plan = plan
         prepared.plan_key = key
+        prepared.plan_snapshot = None if key is None else self.catalog().snapshot
+        prepared.plan_epoch = self.settings.search_path_version
         return plan
 
     def result_columns(self, plan: PreparedPlan) -> tuple[ResultColumn, ...] | None:
@@ -723,6 +777,7 @@ class Session:
         in_block = self.block.state == "open" or in_multi_statement
         environment = SessionDdlEnvironment(self, in_block=in_block)
         tag = await execute_ddl(statement, environment)
+        self.has_on_commit_tables |= bool(getattr(statement, "on_commit", ""))
         self.node.transactions.end_statement(transaction)
         return tag
 
@@ -737,6 +792,8 @@ class Session:
         try:
             if len(self.block.deferred) and self.block.state != "failed":
                 await self.run_deferred()
+            if self.has_on_commit_tables:
+                await temporary.before_commit(self)
         except BaseException:
             self.block.rollback()
             raise

@@ -17,6 +17,7 @@ from sql.errors import (
     CantChangeRuntimeParam,
     FeatureNotSupported,
     InsufficientPrivilege,
+    InvalidName,
     InvalidParameterValue,
     UndefinedObject,
 )
@@ -54,6 +55,8 @@ _MEMORY_UNITS: Final = {"B": Decimal(1) / 1024, "kB": Decimal(1), "MB": Decimal(
 _TIME_UNITS: Final = {"us": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000), "min": Decimal(60_000),
                       "h": Decimal(3_600_000), "d": Decimal(86_400_000)}  # fmt: skip
 _NUMBER_WITH_UNIT: Final = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*\Z")
+_HEX_OR_OCTAL: Final = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]+)(?![0-9.eE])")
+_INTEGER_MAX: Final = 2**31 - 1
 _READ_CONSISTENCY: Final = re.compile(r"strong|eventual|bounded_staleness:(\d+(?:\.\d+)?)\Z")
 _NEEDS_QUOTES: Final = re.compile(r"[a-z_][a-z0-9_$]*\Z")
 
@@ -75,6 +78,12 @@ def quote_identifier(name: str) -> str:
     return name if _NEEDS_QUOTES.match(name) else '"' + name.replace('"', '""') + '"'
 
 
+CHARACTERISTICS: Final = ("transaction_isolation", "transaction_read_only", "transaction_deferrable")
+"""Their defaults are the variables ``default_`` + name; a transaction's own values live in ``_local``."""
+_FIXED_BY_DEFAULTS: Final = {f"default_{name}": name for name in CHARACTERISTICS}
+_ENUM_ALIASES: Final = {"client_min_messages": {"debug": "debug2", "info": "info"}}
+
+
 class _Undo(NamedTuple):
     name: str
     session: str | None
@@ -91,8 +100,11 @@ class Settings:
         self._local: dict[str, str] = {}
         self._undo: list[_Undo] = []
         self._is_superuser = is_superuser
+        self._custom: dict[str, None] = {}
         self._reported: dict[str, str] = {}
         self._is_touched = False
+        self.is_read_only = False
+        self.is_snapshot = False
         self.format = FormatContext()
         self.search_path: tuple[str, ...] = ()
         self.search_path_version = 0
@@ -127,9 +139,13 @@ class Settings:
         value = self._local.get(key)
         if value is None:
             value = self._session.get(key)
+        if value is None and key in CHARACTERISTICS:
+            return self.get(f"default_{key}")
         if value is None:
             value = self._defaults.get(key)
         if value is None:
+            if key in self._custom:
+                return ""
             raise UndefinedObject(f'unrecognized configuration parameter "{name}"')
         return value
 
@@ -176,6 +192,12 @@ class Settings:
         if not internal:
             self._check_context(variable)
         text = self._default_of(key) if value is None else _canonical(variable, value)
+        fixed = _FIXED_BY_DEFAULTS.get(key)
+        if fixed is not None and fixed not in self._local:
+            # A new default is for the transactions to come, not for the running one.
+            self.set(fixed, self.get(fixed), local=True, internal=True)
+        if key not in BY_NAME:
+            self._custom[key] = None
         self._undo.append(_Undo(key, self._session.get(key), self._local.get(key)))
         if local:
             self._local[key] = text
@@ -211,7 +233,7 @@ class Settings:
             return found
         if "." in name:
             if not _CUSTOM_NAME.match(name):
-                raise InvalidParameterValue(
+                raise InvalidName(
                     f'invalid configuration parameter name "{name}"',
                     detail="Custom parameter names must be two or more simple identifiers separated by dots.",
                 )
@@ -259,6 +281,17 @@ class Settings:
         self._local.clear()
         for key in local:
             self._refresh(key)
+
+    def characteristics(self) -> tuple[str, str, str]:
+        """Return isolation level, read only and deferrable of the running transaction, as SHOW prints them."""
+        isolation, read_only, deferrable = [self.get(name) for name in CHARACTERISTICS]
+        return isolation, read_only, deferrable
+
+    def set_characteristics(self, values: Iterable[str]) -> None:
+        """Give the running transaction its characteristics, until it ends."""
+        for name, value in zip(CHARACTERISTICS, values, strict=True):
+            if self.get(name) != value:
+                self.set(name, value, local=True, internal=True)
 
     # What hot paths read
 
@@ -309,6 +342,10 @@ _REFRESH: Final[dict[str, Callable[[Settings, str], None]]] = {
     "log_min_duration_statement": _set_milliseconds("log_min_duration_ms"),
     "query_memory_limit": lambda s, v: setattr(s, "query_memory_bytes", int(v) * 1024),
     "client_min_messages": lambda s, v: setattr(s, "client_min_messages", v),
+    "transaction_read_only": lambda s, v: setattr(s, "is_read_only", v == "on"),
+    "transaction_isolation": lambda s, v: setattr(s, "is_snapshot", v in ("repeatable read", "serializable")),
+    "default_transaction_read_only": lambda s, _: s._refresh("transaction_read_only"),  # noqa: SLF001  its own method
+    "default_transaction_isolation": lambda s, _: s._refresh("transaction_isolation"),  # noqa: SLF001  its own method
 }
 
 
@@ -326,6 +363,9 @@ def _canonical(variable: Variable, value: str) -> str:
         lowered = value.lower()
         if lowered in allowed:
             return lowered
+        alias = _ENUM_ALIASES.get(variable.name, {}).get(lowered)
+        if alias is not None:
+            return alias
         if lowered in _TRUE and "on" in allowed:
             return "on"
         if lowered in _FALSE and "off" in allowed:
@@ -347,32 +387,47 @@ def _canonical_bool(variable: Variable, value: str) -> str:
 
 
 def _canonical_number(variable: Variable, value: str) -> str:
-    match = _NUMBER_WITH_UNIT.match(value)
+    text = value
+    literal = _HEX_OR_OCTAL.match(value) if variable.kind == "integer" else None
+    if literal is not None:
+        base = 16 if literal[2][1] in "xX" else 8
+        text = f"{literal[1]}{int(literal[2], base)}{value[literal.end():]}"
+    match = _NUMBER_WITH_UNIT.match(text)
     if match is None:
         raise InvalidParameterValue(f'invalid value for parameter "{variable.name}": "{value}"')
     number, unit = Decimal(match[1]), match[2]
     if unit:
-        units = _MEMORY_UNITS if variable.unit in ("B", "kB", "MB", "8kB") else _TIME_UNITS
-        scale, base = units.get(unit), units.get(variable.unit.removeprefix("8"))
-        if not variable.unit or scale is None or base is None:
-            allowed = '"B", "kB", "MB", "GB", and "TB"' if units is _MEMORY_UNITS else (
-                '"us", "ms", "s", "min", "h", and "d"'
-            )
+        number = number * _unit_scale(variable, unit, value)
+    if variable.kind == "integer":
+        number = number.to_integral_value("ROUND_HALF_EVEN")
+        if not -_INTEGER_MAX - 1 <= number <= _INTEGER_MAX:
             raise InvalidParameterValue(
                 f'invalid value for parameter "{variable.name}": "{value}"',
-                hint=f"Valid units for this parameter are {allowed}." if variable.unit else "",
+                hint="Value exceeds integer range.",
             )
-        number = number * scale / (base * 8 if variable.unit == "8kB" else base)
-    if variable.kind == "integer":
-        number = number.quantize(Decimal(1), rounding="ROUND_HALF_EVEN")
     low, high = Decimal(variable.minimum or "-1e400"), Decimal(variable.maximum or "1e400")
     if not low <= number <= high:
         suffix = f" {variable.unit}" if variable.unit else ""
         raise InvalidParameterValue(
             f'{number:f}{suffix} is outside the valid range for parameter "{variable.name}" '
-            f"({variable.minimum}{suffix} .. {variable.maximum}{suffix})"
+            f"({variable.minimum} .. {variable.maximum})"
         )
     return str(int(number)) if variable.kind == "integer" else f"{number.normalize():f}"
+
+
+def _unit_scale(variable: Variable, unit: str, value: str) -> Decimal:
+    """Return by what a number in a unit is multiplied to be in the variable's own."""
+    units = _MEMORY_UNITS if variable.unit in ("B", "kB", "MB", "8kB") else _TIME_UNITS
+    scale, base = units.get(unit), units.get(variable.unit.removeprefix("8"))
+    if not variable.unit or scale is None or base is None:
+        allowed = '"B", "kB", "MB", "GB", and "TB"' if units is _MEMORY_UNITS else (
+            '"us", "ms", "s", "min", "h", and "d"'
+        )
+        raise InvalidParameterValue(
+            f'invalid value for parameter "{variable.name}": "{value}"',
+            hint=f"Valid units for this parameter are {allowed}." if variable.unit else "",
+        )
+    return scale / (base * 8 if variable.unit == "8kB" else base)
 
 
 def _shown(variable: Variable | None, value: str) -> str:
@@ -393,29 +448,49 @@ def _shown(variable: Variable | None, value: str) -> str:
     return f"{number}{unit}"
 
 
-def _date_style(variable: Variable, value: str) -> str:
-    from_words = {"iso": "ISO", "sql": "SQL", "postgres": "Postgres", "german": "German"}
-    orders = {"mdy": "MDY", "us": "MDY", "noneuro": "MDY", "noneuropean": "MDY", "dmy": "DMY", "euro": "DMY",
-              "european": "DMY", "ymd": "YMD"}  # fmt: skip
-    style, order = "ISO", "MDY"
-    for word in re.split(r"[,\s]+", value.strip().lower()):
-        if word in from_words:
-            style = from_words[word]
-            if word == "german":
-                order = "DMY"
-        elif word in orders:
-            order = orders[word]
-        elif word not in ("", "default"):
+_DATE_STYLES: Final = {"iso": "ISO", "sql": "SQL", "german": "German"}
+_DATE_ORDERS: Final = {"ymd": "YMD", "dmy": "DMY", "euro": "DMY", "mdy": "MDY", "us": "MDY", "noneuro": "MDY"}
+
+
+def _date_word(word: str) -> tuple[str, str]:
+    """Return what a word of DateStyle stands for, (style, order) with "" for neither."""
+    if word in _DATE_STYLES:
+        return _DATE_STYLES[word], ""
+    if word.startswith("postgres"):
+        return "Postgres", ""
+    if word.startswith("euro"):
+        return "", "DMY"
+    return "", "MDY" if word.startswith("noneuro") else _DATE_ORDERS.get(word, "")
+
+
+def date_style(name: str, value: str, current: str) -> str:
+    """Complete a DateStyle from the current one: either part may be left out. Raises 22023."""
+    current_style, current_order = current.split(", ")
+    style = order = implied = ""
+    for word in split_identifiers(value):
+        new_style, new_order = _date_word(word.lower())
+        if word.lower() == "default":
+            new_style, new_order = ("ISO", "MDY") if not style and not order else ("", "")
+        elif not new_style and not new_order:
             raise InvalidParameterValue(
-                f'invalid value for parameter "{variable.name}": "{value}"',
-                detail=f'Unrecognized key word: "{word}".',
+                f'invalid value for parameter "{name}": "{value}"', detail=f'Unrecognized key word: "{word}".'
             )
-    return f"{style}, {order}"
+        if (new_style and style not in ("", new_style)) or (new_order and order not in ("", new_order)):
+            raise InvalidParameterValue(
+                f'invalid value for parameter "{name}": "{value}"', detail='Conflicting "datestyle" specifications.'
+            )
+        style, order = new_style or style, new_order or order
+        implied = "DMY" if style == "German" else implied
+    return f"{style or current_style}, {order or implied or current_order}"
 
 
 def _time_zone(variable: Variable, value: str) -> str:
-    del variable
-    return validate_time_zone(value)
+    try:
+        return validate_time_zone(value)
+    except InvalidParameterValue as error:
+        error.detail = error.detail or ""
+        del variable
+        raise
 
 
 def _client_encoding(variable: Variable, value: str) -> str:
@@ -441,7 +516,7 @@ def _read_consistency(variable: Variable, value: str) -> str:
 
 
 def _isolation(variable: Variable, value: str) -> str:
-    lowered = " ".join(value.lower().split())
+    lowered = value.lower()
     if lowered in ("read uncommitted", "read committed", "repeatable read", "serializable"):
         return lowered
     raise InvalidParameterValue(
@@ -451,7 +526,6 @@ def _isolation(variable: Variable, value: str) -> str:
 
 
 _SPECIAL: Final[dict[str, Callable[[Variable, str], str]]] = {
-    "datestyle": _date_style,
     "timezone": _time_zone,
     "log_timezone": _time_zone,
     "client_encoding": _client_encoding,

@@ -143,6 +143,10 @@ def _databases(session: Session) -> list[Row]:
     return result
 
 
+def _channels(session: Session) -> list[Row]:
+    return [(channel,) for channel in session.node.notifications.channels(session)]
+
+
 _VIEWS: Final[dict[str, Callable[[Any], list[Row]]]] = {
     "pg_stat_activity": _activity,
     "pg_locks": _locks,
@@ -151,4 +155,5 @@ _VIEWS: Final[dict[str, Callable[[Any], list[Row]]]] = {
     "pg_cursors": _cursors,
     "pg_stat_statements": _statements,
     "pg_stat_database": _databases,
+    "pg_listening_channels": _channels,
 }

@@ -32,6 +32,7 @@ class Mark(NamedTuple):
 
     undo: int
     locks: int
+    cleared: int
 
 
 class Transaction:
@@ -113,10 +114,11 @@ class Transaction:
 
     def mark(self) -> Mark:
         """Return the present point."""
-        return Mark(len(self._undo), len(self.held))
+        return Mark(len(self._undo), len(self.held), len(self.cleared))
 
     def undo_to(self, mark: Mark) -> None:
         """Restore the write buffer as it was at the mark; locks are the caller's."""
+        del self.cleared[mark.cleared :]
         undo = self._undo
         while len(undo) > mark.undo:
             key, older = undo.pop()

@@ -89,11 +89,15 @@ class _Printer(QueryPrinter):
         operand = self.expression(node.operand)
         if not isinstance(node.operand, _SUBSCRIPTABLE):
             operand = f"({operand})"
+        return operand + self.brackets(node)
+
+    def brackets(self, node: q.Subscript) -> str:
+        """``[i]`` or ``[a:b]``."""
         lower = self.expression(node.lower) if node.lower else ""
         if not node.is_slice:
-            return f"{operand}[{lower}]"
+            return f"[{lower}]"
         upper = self.expression(node.upper) if node.upper else ""
-        return f"{operand}[{lower}:{upper}]"
+        return f"[{lower}:{upper}]"
 
     # --- operators ---
 

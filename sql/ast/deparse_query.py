@@ -215,7 +215,12 @@ class QueryPrinter:
         if node.alias:
             parts.append(f" AS {quote_identifier(node.alias)}")
         if node.columns:
-            parts.append(f" ({', '.join(map(quote_identifier, node.columns))})")
+            subscripts = node.column_subscripts or ((),) * len(node.columns)
+            names = [
+                quote_identifier(name) + "".join(map(self.brackets, parts))
+                for name, parts in zip(node.columns, subscripts, strict=True)
+            ]
+            parts.append(f" ({', '.join(names)})")
         if node.overriding:
             parts.append(f" OVERRIDING {node.overriding.upper()} VALUE")
         if node.source is None:
@@ -250,7 +255,7 @@ class QueryPrinter:
 
     def _assignment(self, node: q.Assignment) -> str:
         names = ", ".join(map(quote_identifier, node.columns))
-        subscripts = "".join(f"[{self.expression(index)}]" for index in node.subscripts)
+        subscripts = "".join(map(self.brackets, node.subscripts))
         # A list of one column was written in parentheses only for a row or a query.
         is_list = len(node.columns) > 1
         target = f"({names})" if is_list else names + subscripts

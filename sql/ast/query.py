@@ -525,6 +525,7 @@ class LockingClause(Node, frozen=True):
     of: tuple[str, ...] = ()
     wait: Literal["wait", "nowait", "skip"] = "wait"
     span: Span = NO_SPAN
+    of_spans: tuple[Span, ...] = ()
 
 
 class Select(Node, frozen=True):
@@ -581,11 +582,14 @@ Query = Union[Select, Values, SetOperation]
 
 
 class Assignment(Node, frozen=True):
-    """``column = value`` or ``(a, b) = ROW(..) | (query)``: then several columns and one value."""
+    """``column = value`` or ``(a, b) = ROW(..) | (query)``: then several columns and one value.
+
+    ``subscripts``, of a single column, are over a NULL literal in place of the column.
+    """
 
     columns: tuple[str, ...]
     value: Expression
-    subscripts: tuple[Expression, ...] = ()
+    subscripts: tuple[Subscript, ...] = ()
     span: Span = NO_SPAN
 
 
@@ -609,7 +613,10 @@ class OnConflict(Node, frozen=True):
 
 
 class Insert(Node, frozen=True):
-    """INSERT. ``source`` is None for DEFAULT VALUES; ``overriding`` is "", "system" or "user"."""
+    """INSERT. ``source`` is None for DEFAULT VALUES; ``overriding`` is "", "system" or "user".
+
+    ``column_subscripts`` is parallel to ``columns``, or () when no column has any.
+    """
 
     table: QualifiedName
     columns: tuple[str, ...]
@@ -621,6 +628,7 @@ class Insert(Node, frozen=True):
     with_clause: WithClause | None = None
     column_spans: tuple[Span, ...] = ()
     span: Span = NO_SPAN
+    column_subscripts: tuple[tuple[Subscript, ...], ...] = ()
 
 
 class Update(Node, frozen=True):

@@ -39,7 +39,7 @@ from sql.binder.bound import (
     ValuesPlan,
     WithPlan,
 )
-from sql.binder.coerce import coerce_assignment, coerce_to_boolean, resolve_unknown
+from sql.binder.coerce import coerce_to_boolean, resolve_unknown
 from sql.binder.comparison import bind_row_subquery
 from sql.binder.conflict import bind_conflict
 from sql.binder.cte import bind_with
@@ -47,6 +47,7 @@ from sql.binder.dispatch import bind
 from sql.binder.from_clause import bind_from, scan_table
 from sql.binder.scope import Item, Scope, check_no_conflict
 from sql.binder.state import BindState, BoundQuery, Tracker, var_of
+from sql.binder.subscript_target import Slot, slot_of
 from sql.binder.table_target import default_value, target_table
 from sql.binder.targets import bind_targets
 from sql.binder.tree import location
@@ -87,7 +88,7 @@ def _bind_insert(state: BindState, node: Insert, parent: Scope | None) -> BoundQ
     columns = _insert_columns(node, destination)
     target = target_table(state, table, writes_row=True)
     source, given = _insert_source(state, node, columns, scope)
-    values = _insert_values(state, node, table, columns, given)
+    values = _insert_values(state, node, table, given)
     conflict = None
     alias = node.alias or destination.name
     if node.on_conflict is not None:
@@ -100,19 +101,23 @@ def _bind_insert(state: BindState, node: Insert, parent: Scope | None) -> BoundQ
     return BoundQuery(plan, outputs)
 
 
-def _insert_columns(node: Insert, destination: Destination) -> list[Column]:
+def _insert_columns(node: Insert, destination: Destination) -> list[Slot]:
     """Return the target columns in the order of the given expressions."""
     if not node.columns:
         if destination.view is None:
-            return list(destination.table.visible_columns)
-        return [destination.writable(n, "insert", node.span) for n in destination.columns]
-    result: list[Column] = []
+            return [slot_of(c) for c in destination.table.visible_columns]
+        return [slot_of(destination.writable(n, "insert", node.span)) for n in destination.columns]
+    result: list[Slot] = []
     spans = node.column_spans or (node.span,) * len(node.columns)
-    for name, span in zip(node.columns, spans, strict=True):
-        column = destination.writable(name, "insert", span)
-        if column in result:
+    subscripts = node.column_subscripts or ((),) * len(node.columns)
+    whole: set[int] = set()
+    parts: set[int] = set()
+    for name, span, steps in zip(node.columns, spans, subscripts, strict=True):
+        slot = slot_of(destination.writable(name, "insert", span), steps, span)
+        if slot.position in whole or (not steps and slot.position in parts):
             raise DuplicateColumn(f'column "{name}" specified more than once', span=span)
-        result.append(column)
+        (parts if steps else whole).add(slot.position)
+        result.append(slot)
     return result
 
 
@@ -121,7 +126,7 @@ _Given = dict[int, BoundExpr | None]
 
 
 def _insert_source(
-    state: BindState, node: Insert, columns: list[Column], scope: Scope
+    state: BindState, node: Insert, columns: list[Slot], scope: Scope
 ) -> tuple[LogicalPlan, _Given]:
     source = node.source
     if source is None:
@@ -136,7 +141,7 @@ def _insert_source(
 
 
 def _check_count(
-    node: Insert, columns: list[Column], items: tuple[Expression, ...] | list[BoundExpr]
+    node: Insert, columns: list[Slot], items: tuple[Expression, ...] | list[BoundExpr]
 ) -> None:
     if len(items) > len(columns):
         extra = items[len(columns)]
@@ -151,21 +156,25 @@ def _single_row(
     state: BindState,
     node: Insert,
     row: tuple[Expression, ...],
-    columns: list[Column],
+    columns: list[Slot],
     scope: Scope,
 ) -> _Given:
     _check_count(node, columns, row)
     given: _Given = {}
     for item, column in zip(row, columns, strict=False):
         if type(item) is DefaultMarker:
+            _forbid_default_part(column)
             given[column.position] = None
             continue
-        _check_writable(node, column)
-        bound = bind(state, item, scope)
-        given[column.position] = coerce_assignment(
-            state, bound, column.type, column.typmod, column.name, item.span
-        )
+        _check_writable(node, column.column)
+        value = column.coerce(state, bind(state, item, scope), item.span)
+        given[column.position] = column.stored(state, value, given.get(column.position), scope)
     return given
+
+
+def _forbid_default_part(slot: Slot) -> None:
+    if slot.subscripts:
+        raise FeatureNotSupported("cannot set an array element to DEFAULT", span=slot.span)
 
 
 def _check_writable(node: Insert, column: Column) -> None:
@@ -184,7 +193,7 @@ def _check_writable(node: Insert, column: Column) -> None:
 
 
 def _many_rows(
-    state: BindState, node: Insert, source: Values, columns: list[Column], scope: Scope
+    state: BindState, node: Insert, source: Values, columns: list[Slot], scope: Scope
 ) -> tuple[LogicalPlan, _Given]:
     width = len(source.rows[0])
     for row in source.rows:
@@ -196,32 +205,31 @@ def _many_rows(
     omitted = {i for i in range(width) if all(type(row[i]) is DefaultMarker for row in source.rows)}
     kept = [i for i in range(width) if i not in omitted]
     for i in kept:
-        _check_writable(node, columns[i])
+        _check_writable(node, columns[i].column)
     rows = []
     for row in source.rows:
         values = []
         for i in kept:
             item, column = row[i], columns[i]
             if type(item) is DefaultMarker:
-                values.append(default_value(state, column, item.span))
+                _forbid_default_part(column)
+                values.append(default_value(state, column.column, item.span))
                 continue
-            bound = bind(state, item, scope)
-            values.append(
-                coerce_assignment(state, bound, column.type, column.typmod, column.name, item.span)
-            )
+            values.append(column.coerce(state, bind(state, item, scope), item.span))
         rows.append(tuple(values))
     outputs = tuple(
-        state.new_column(columns[i].name, columns[i].type, columns[i].typmod) for i in kept
+        state.new_column(columns[i].column.name, columns[i].type, columns[i].typmod) for i in kept
     )
     plan = ValuesPlan(tuple(rows), outputs, "*VALUES*")
     given: _Given = {columns[i].position: None for i in omitted}
     for i, output in zip(kept, outputs, strict=True):
-        given[columns[i].position] = var_of(output)
+        slot = columns[i]
+        given[slot.position] = slot.stored(state, var_of(output), given.get(slot.position), scope)
     return plan, given
 
 
 def _from_query(
-    state: BindState, node: Insert, columns: list[Column], scope: Scope
+    state: BindState, node: Insert, columns: list[Slot], scope: Scope
 ) -> tuple[LogicalPlan, _Given]:
     from sql.binder.query import bind_query  # noqa: PLC0415
 
@@ -232,16 +240,15 @@ def _from_query(
         node, columns, [var_of(c, span=p) for c, p in zip(bound.columns, places, strict=True)]
     )
     for column in columns[: len(bound.columns)]:
-        _check_writable(node, column)
+        _check_writable(node, column.column)
     plan = bound.plan
     outputs = bound.columns
     if any(c.type is UNKNOWN for c in outputs):
         plan, outputs = _read_unknowns(state, bound, columns)
     given: _Given = {}
     for column, output, place in zip(columns, outputs, places, strict=False):
-        given[column.position] = coerce_assignment(
-            state, var_of(output, span=place), column.type, column.typmod, column.name
-        )
+        value = column.coerce(state, var_of(output, span=place))
+        given[column.position] = column.stored(state, value, given.get(column.position), scope)
     return plan, given
 
 
@@ -254,7 +261,7 @@ def _query_expressions(bound: BoundQuery) -> tuple[BoundExpr, ...]:
 
 
 def _read_unknowns(
-    state: BindState, bound: BoundQuery, columns: list[Column]
+    state: BindState, bound: BoundQuery, columns: list[Slot]
 ) -> tuple[LogicalPlan, tuple[OutputColumn, ...]]:
     """Give unknown literals of the select list the types of the target columns."""
     plan = bound.plan
@@ -267,7 +274,7 @@ def _read_unknowns(
         value = expression if on_top else var_of(output)
         if value.type is UNKNOWN:
             if isinstance(value, Const | ParameterRef):
-                value = coerce_assignment(state, value, column.type, column.typmod, column.name)
+                value = column.coerce(state, value)
             else:
                 value = resolve_unknown(state, value)
             output = state.new_column(output.name, value.type, value.typmod)  # noqa: PLW2901
@@ -279,7 +286,7 @@ def _read_unknowns(
 
 
 def _insert_values(
-    state: BindState, node: Insert, table: Table, columns: list[Column], given: _Given
+    state: BindState, node: Insert, table: Table, given: _Given
 ) -> tuple[BoundExpr | None, ...]:
     values: list[BoundExpr | None] = []
     for column in table.columns:
@@ -290,7 +297,6 @@ def _insert_values(
         if value is not None and column.identity and node.overriding == "user":
             value = None
         values.append(default_value(state, column) if value is None else value)
-    assert columns is not None
     return tuple(values)
 
 
@@ -394,49 +400,52 @@ def bind_assignments(
     state: BindState, assignments: tuple[Assignment, ...], destination: Destination, scope: Scope
 ) -> tuple[tuple[int, BoundExpr], ...]:
     """Bind SET: (position, value) in the order written; 42601 for a column set twice."""
-    result: list[tuple[int, BoundExpr]] = []
-    seen: set[int] = set()
+    result: dict[int, BoundExpr] = {}
+    whole: set[int] = set()
+    target = scope.items[0]
     for assignment in assignments:
-        if assignment.subscripts:
-            raise FeatureNotSupported(
-                "assignment to array elements is not supported", span=assignment.span
-            )
         columns = [
             destination.writable(name, "update", assignment.span) for name in assignment.columns
         ]
         for column, value in zip(
             columns, _assigned_values(state, assignment, columns, scope), strict=True
         ):
-            if column.position in seen:
+            slot = slot_of(column, assignment.subscripts, assignment.span)
+            position = column.position
+            if position in whole or (position in result and not slot.subscripts):
                 raise SqlSyntaxError(f'multiple assignments to same column "{column.name}"')
-            seen.add(column.position)
+            if not slot.subscripts:
+                whole.add(position)
             if value is None:
+                _forbid_default_part(slot)
                 if column.generated is None:
-                    result.append((column.position, default_value(state, column)))
+                    result[position] = default_value(state, column)
                 continue
-            if column.generated is not None or column.identity == "always":
-                what = (
-                    "a generated column"
-                    if column.generated is not None
-                    else "an identity column defined as GENERATED ALWAYS"
-                )
-                raise GeneratedAlways(
-                    f'column "{column.name}" can only be updated to DEFAULT',
-                    detail=f'Column "{column.name}" is {what}.',
-                )
-            result.append(
-                (
-                    column.position,
-                    coerce_assignment(
-                        state, value, column.type, column.typmod, column.name, assignment.span
-                    ),
-                )
-            )
-    return tuple(result)
+            _check_updatable(column)
+            coerced = slot.coerce(state, value, assignment.span)
+            before = result.get(position)
+            if slot.subscripts and before is None:
+                before = target.expressions[target.index[assignment.columns[0]]]
+            result[position] = slot.stored(state, coerced, before, scope)
+    return tuple(result.items())
+
+
+def _check_updatable(column: Column) -> None:
+    """Raise 428C9 for generated columns and GENERATED ALWAYS identities."""
+    if column.generated is not None:
+        what = "a generated column"
+    elif column.identity == "always":
+        what = "an identity column defined as GENERATED ALWAYS"
+    else:
+        return
+    raise GeneratedAlways(
+        f'column "{column.name}" can only be updated to DEFAULT',
+        detail=f'Column "{column.name}" is {what}.',
+    )
 
 
 def _assigned_values(
-    state: BindState, assignment: Assignment, columns: list[Column], scope: Scope
+    state: BindState, assignment: Assignment, columns: list[Slot], scope: Scope
 ) -> list[BoundExpr | None]:
     """Return the values of one assignment, None for DEFAULT."""
     value = assignment.value

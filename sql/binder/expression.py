@@ -589,8 +589,8 @@ def _subscript(state: BindState, node: Subscript, scope: Scope) -> BoundExpr:
     is_slice = any(s.is_slice for s in chain)
     subscripts: list[tuple[BoundExpr | None, BoundExpr | None, bool]] = []
     for part in chain:
-        lower = None if part.lower is None else _subscript_index(state, part.lower, scope)
-        upper = None if part.upper is None else _subscript_index(state, part.upper, scope)
+        lower = None if part.lower is None else bind_subscript_index(state, part.lower, scope)
+        upper = None if part.upper is None else bind_subscript_index(state, part.upper, scope)
         if is_slice and not part.is_slice:
             # Beside a slice, a plain subscript n means 1:n.
             subscripts.append((Const(1, INT4), lower, True))
@@ -600,7 +600,8 @@ def _subscript(state: BindState, node: Subscript, scope: Scope) -> BoundExpr:
     return SubscriptExpr(operand, tuple(subscripts), result, operand.typmod, node.span)
 
 
-def _subscript_index(state: BindState, node: Expression, scope: Scope) -> BoundExpr:
+def bind_subscript_index(state: BindState, node: Expression, scope: Scope) -> BoundExpr:
+    """Bind an array subscript as int4; 42804."""
     bound = bind(state, node, scope)
     if not state.resolver.can_coerce(bound.type, INT4, "assignment"):
         raise DatatypeMismatch("array subscript must have type integer", span=location(bound))
@@ -614,23 +615,28 @@ def _jsonb_subscripts(
     for part in chain:
         if part.is_slice:
             raise DatatypeMismatch("jsonb subscript does not support slices", span=part.span)
-        assert part.lower is not None
-        index = bind(state, part.lower, scope)
-        if index.type is UNKNOWN:
-            index = coerce(state, index, TEXT)
-        elif index.type is not INT4 and index.type is not TEXT:
-            if state.resolver.can_coerce(index.type, INT4, "implicit"):
-                index = coerce(state, index, INT4)
-            elif state.resolver.can_coerce(index.type, TEXT, "implicit"):
-                index = coerce(state, index, TEXT)
-            else:
-                raise DatatypeMismatch(
-                    f"subscript type {index.type.display_name} is not supported",
-                    span=location(index),
-                    hint="jsonb subscript must be coercible to either integer or text.",
-                )
+        index = bind_jsonb_subscript(state, part, scope)
         result = make_operator(state, OperatorName("->"), result, index, part.span)
     return result
+
+
+def bind_jsonb_subscript(state: BindState, part: Subscript, scope: Scope) -> BoundExpr:
+    """Bind a subscript of jsonb as int4 or text; 42804."""
+    assert part.lower is not None
+    index = bind(state, part.lower, scope)
+    if index.type is INT4 or index.type is TEXT:
+        return index
+    if index.type is UNKNOWN:
+        return coerce(state, index, TEXT)
+    if state.resolver.can_coerce(index.type, INT4, "implicit"):
+        return coerce(state, index, INT4)
+    if state.resolver.can_coerce(index.type, TEXT, "implicit"):
+        return coerce(state, index, TEXT)
+    raise DatatypeMismatch(
+        f"subscript type {index.type.display_name} is not supported",
+        span=location(index),
+        hint="jsonb subscript must be coercible to either integer or text.",
+    )
 
 
 def _row(state: BindState, node: RowConstructor, scope: Scope) -> BoundExpr:

@@ -450,13 +450,13 @@ def _bind_locks(
     for clause in clauses:
         if clause.of:
             items = []
-            for name in clause.of:
+            for name, span in zip(clause.of, clause.of_spans, strict=True):
                 found = next((i for i in scope.all_items if i.alias == name), None)
                 if found is None:
                     raise UndefinedTable(
                         f'relation "{name}" in {_STRENGTH[clause.strength]} clause '
                         "not found in FROM clause",
-                        span=clause.span,
+                        span=span,
                     )
                 items.append(found)
         else:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sql.binder.bound import ColumnVar, Const, CteDefinition, OutputColumn, TableScan
 from sql.binder.fuzzy import column_hint
+from sql.catalog.descriptor import FIRST_USER_ID
 from sql.errors import (
     AmbiguousColumn,
     DuplicateAlias,
@@ -301,7 +302,8 @@ def missing_column(scope: Scope, qualifier: str, name: str, span: Span) -> Undef
 def system_column(item: Item, name: str, span: Span) -> BoundExpr | None:
     """Return a table's system column: only tableoid is there; the physical ones are 0A000."""
     if item.scan is None:
-        return None
+        is_system_table = 0 < item.relation_id < FIRST_USER_ID
+        return Const(item.relation_id, OID, span=span) if is_system_table and name == "tableoid" else None
     if name == "tableoid":
         return Const(item.scan.table.id, OID, span=span)
     if name in SYSTEM_COLUMNS:

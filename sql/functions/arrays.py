@@ -11,10 +11,10 @@ from math import prod
 
 from sql.errors import (
     ArraySubscriptError,
+    DataException,
     FeatureNotSupported,
     NullValueNotAllowed,
     ProgramLimitExceeded,
-    SqlError,
 )
 from sql.functions.context import ExecutionContext
 from sql.functions.implementation import implements
@@ -24,12 +24,6 @@ from sql.types.compare import equals, hash_key
 from sql.types.io import text_output
 
 Types = tuple[SqlType, ...]
-
-
-class DataException(SqlError):
-    """22000: data exception, where PostgreSQL has no closer code."""
-
-    sqlstate = "22000"
 
 
 def _element_type(array_type: SqlType) -> SqlType:

@@ -16,8 +16,10 @@ from sql.ast.query import (
     Expression,
     FromItem,
     Insert,
+    NullLiteral,
     OnConflict,
     Query,
+    Subscript,
     TableRef,
     Target,
     Update,
@@ -68,8 +70,9 @@ class DmlParser(QueryParser):
         alias = self.parse_name() if self.accept("as") else ""
         columns: tuple[str, ...] = ()
         spans: tuple[Span, ...] = ()
+        subscripts: tuple[tuple[Subscript, ...], ...] = ()
         if self.kinds[self.pos] == "(" and not self.at_query():
-            columns, spans = self._insert_columns()
+            columns, spans, subscripts = self._insert_columns()
         overriding: Literal["", "system", "user"] = ""
         source: Query | None = None
         if not columns and self.accept("default"):
@@ -92,22 +95,36 @@ class DmlParser(QueryParser):
             with_clause,
             spans,
             self.span(start),
+            subscripts,
         )
 
-    def _insert_columns(self) -> tuple[tuple[str, ...], tuple[Span, ...]]:
+    def _insert_columns(
+        self,
+    ) -> tuple[tuple[str, ...], tuple[Span, ...], tuple[tuple[Subscript, ...], ...]]:
         self.pos += 1
+        subscripts: list[tuple[Subscript, ...]] = []
         columns: list[str] = []
         spans: list[Span] = []
         while True:
             at = self.pos
             columns.append(self.parse_name())
             spans.append(self.token_span(at))
-            if self.kinds[self.pos] in (".", "["):
-                raise self.not_supported("INSERT into a field or an array element", at)
+            subscripts.append(self._target_subscripts(at))
             if not self.accept(","):
                 break
         self.expect(")")
-        return tuple(columns), tuple(spans)
+        return tuple(columns), tuple(spans), tuple(subscripts) if any(subscripts) else ()
+
+    def _target_subscripts(self, start: int) -> tuple[Subscript, ...]:
+        subscripts: list[Subscript] = []
+        while self.kinds[self.pos] in ("[", "."):
+            at = self.pos
+            self.pos += 1
+            if self.kinds[at] == ".":
+                raise self.not_supported("assignment to a field of a column", at)
+            node = self.parse_subscript(NullLiteral(self.token_span(at)), start)
+            subscripts.append(node)
+        return tuple(subscripts)
 
     def _on_conflict(self) -> OnConflict:
         start = self.pos
@@ -213,19 +230,10 @@ class DmlParser(QueryParser):
         self.expect("=")
         return Assignment((column,), self.parse_expression(), subscripts, span)
 
-    def _assigned(self) -> tuple[str, tuple[Expression, ...], Span]:
+    def _assigned(self) -> tuple[str, tuple[Subscript, ...], Span]:
         at = self.pos
         name = self.parse_name()
-        subscripts: list[Expression] = []
-        while self.kinds[self.pos] in ("[", "."):
-            if self.kinds[self.pos] == ".":
-                raise self.not_supported("assignment to a field of a column", self.pos)
-            self.pos += 1
-            subscripts.append(self.parse_expression())
-            if self.kinds[self.pos] == ":":
-                raise self.not_supported("assignment to an array slice", self.pos)
-            self.expect("]")
-        return name, tuple(subscripts), self.token_span(at)
+        return name, self._target_subscripts(at), self.token_span(at)
 
     def _where_or_current(self) -> Expression | None:
         if not self.accept("where"):

@@ -465,7 +465,7 @@ class ExpressionParser(FunctionParser):
                     self.parse_label()
             else:
                 self.pos += 1
-                self._subscript(NullLiteral(), at)
+                self.parse_subscript(NullLiteral(), at)
         if self.pos > at:
             raise self.error_near('improper use of "*"', self.pos)
 
@@ -615,14 +615,15 @@ class ExpressionParser(FunctionParser):
                     break
                 node = FieldSelect(node, self.parse_label(), self.span(start))
             elif self.accept("["):
-                node = self._subscript(node, start)
+                node = self.parse_subscript(node, start)
             else:
                 break
             self.enter()
         self.depth = opened
         return node
 
-    def _subscript(self, node: Expression, start: int) -> Expression:
+    def parse_subscript(self, node: Expression, start: int) -> Subscript:
+        """Parse what follows ``[``."""
         lower = upper = None
         if self.kinds[self.pos] != ":":
             lower = self.parse_expression()

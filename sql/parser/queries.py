@@ -490,14 +490,16 @@ class QueryParser(ExpressionParser):
             else:
                 self.expect_all("key", "share")
                 strength = "key share"
-            of = tuple(name.name for name in self._locked_tables())
+            tables = self._locked_tables()
+            of = tuple(name.name for name in tables)
+            spans = tuple(name.span for name in tables)
             wait: Literal["wait", "nowait", "skip"] = "wait"
             if self.accept("nowait"):
                 wait = "nowait"
             elif self.accept("skip"):
                 self.expect("locked")
                 wait = "skip"
-            clauses.append(LockingClause(strength, of, wait, self.span(start)))
+            clauses.append(LockingClause(strength, of, wait, self.span(start), spans))
         return clauses
 
     def _locked_tables(self) -> tuple[QualifiedName, ...]:

@@ -8,7 +8,8 @@ from random import Random
 
 from tests.fuzz.wire import frame, query, startup
 
-NAMES = ("", "", "", "a", "b", "c" * 63, "ünïcode", "x" * 200)
+NAMES = ("", "a", "b", "ünïcode", "x" * 200)
+_NAME_WEIGHTS = (60, 20, 5, 2, 1)
 TEXTS = (
     "select 1",
     "select 1; select 2",
@@ -116,6 +117,8 @@ class MessageGenerator:
             (self._function_call, 1),
             (lambda: frame("p", _string("password")), 0.1),
             (lambda: frame("X"), 0.2),
+            (self._execution, 5),
+            (self._copy_in, 2),
         )
         self._weights = [weight for _, weight in self._makers]
 
@@ -130,7 +133,27 @@ class MessageGenerator:
         return [startup(), *(self.message() for _ in range(count))]
 
     def _name(self) -> str:
-        return self.rng.choice(NAMES)
+        return self.rng.choices(NAMES, _NAME_WEIGHTS)[0]
+
+    def _execution(self) -> bytes:
+        """Return the messages of a prepared execution, in their order."""
+        rng = self.rng
+        parts = [
+            frame("P", _string("") + _string(rng.choice(TEXTS)) + b"\0\0"),
+            frame("B", b"\0\0" + _shorts([]) + b"\0\0" + _shorts(rng.choice(([], [0], [1])))),
+            frame("D", b"P\0"),
+            *(frame("E", b"\0" + struct.pack("!i", rng.choice((0, 1, 100)))) for _ in range(2)),
+            frame("S"),
+        ]
+        return b"".join(parts[: rng.choice((2, 4, 5, 6, 6, 6))])
+
+    def _copy_in(self) -> bytes:
+        """Return a COPY FROM STDIN with its data, and sometimes something amid it."""
+        rng = self.rng
+        chunks = [self._copy_data() for _ in range(rng.randrange(4))]
+        if rng.random() < 0.3:
+            chunks.append(rng.choice((frame("S"), frame("H"), query("select 1"), frame("E", b"\0" * 5))))
+        return query("copy fuzz_t from stdin") + b"".join(chunks) + frame("c")
 
     def _query(self) -> bytes:
         return query(self.rng.choice(TEXTS))

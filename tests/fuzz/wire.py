@@ -1,6 +1,7 @@
 """A raw client: sends bytes as they are, and reads what a node answers, frame by frame."""
 
 import contextlib
+import errno
 import select
 import socket
 import struct
@@ -14,6 +15,10 @@ _KNOWN_TAGS = frozenset(b"RSKZTDCENA123nsIGHdctvW")
 
 class NoAnswer(Exception):
     """The node neither answered nor closed in time: a hang."""
+
+
+class _NotConnected(Exception):
+    pass
 
 
 class BadAnswer(Exception):
@@ -39,6 +44,15 @@ def query(text: str) -> bytes:
     return frame("Q", text.encode() + b"\0")
 
 
+def _end_our_half(client: socket.socket) -> None:
+    try:
+        client.shutdown(socket.SHUT_WR)
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:  # reset by the node, after what it wanted to say
+            raise
+        raise _NotConnected from None
+
+
 def exchange(
     address: tuple[str, int], pieces: Sequence[bytes], *, seconds: float = ANSWER_SECONDS
 ) -> bytes:
@@ -52,10 +66,15 @@ def exchange(
         client.setblocking(False)
         waiting = list(pieces)
         rest = b""
-        with contextlib.suppress(ConnectionError, BrokenPipeError):
+        is_ended = False
+        with contextlib.suppress(ConnectionError, _NotConnected):
             while True:
-                if not rest and waiting:
-                    rest = waiting.pop(0)
+                if not rest and not is_ended:
+                    if not waiting:
+                        is_ended = True
+                        _end_our_half(client)
+                    else:
+                        rest = waiting.pop(0)
                     continue
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -68,8 +87,6 @@ def exchange(
                     answer += data
                 if writable:
                     rest = rest[client.send(rest) :]
-                    if not rest and not waiting:
-                        client.shutdown(socket.SHUT_WR)
     return bytes(answer)
 
 

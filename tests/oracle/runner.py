@@ -154,7 +154,9 @@ def _compare_reply(
         hard.append(f"{what} status: {expected.get('status')} | {actual.get('status')}")
     if hard:
         return hard, soft
-    wanted, found = expected["results"], actual["results"]
+    # A failed query may have sent its columns already or not: only complete results count.
+    wanted = [result for result in expected["results"] if "tag" in result]
+    found = [result for result in actual["results"] if "tag" in result]
     if len(wanted) != len(found):
         hard.append(f"{what} number of results: {len(wanted)} | {len(found)}")
     for one, other in zip(wanted, found, strict=False):

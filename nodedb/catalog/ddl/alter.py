@@ -291,16 +291,14 @@ class _Alteration:
         check_column_type(column.name, new_type)
         self._refuse_dependents(column)
         if action.using is not None:
-            used = bind_over(
-                self.env, action.using, table.visible_columns, relation=table.name, purpose="using"
+            bind_over(
+                self.env,
+                action.using,
+                table.visible_columns,
+                relation=table.name,
+                purpose="using",
+                target=msgspec.structs.replace(column, type_oid=new_type.oid, typmod=typmod),
             )
-            if not can_assign(used.oid, new_type.oid):
-                shown = format_type(new_type, typmod)
-                raise DatatypeMismatch(
-                    f'result of USING clause for column "{column.name}"'
-                    f" cannot be cast automatically to type {shown}",
-                    hint="You might need to add an explicit cast.",
-                )
         elif not can_assign(column.type_oid, new_type.oid):
             shown = format_type(new_type, typmod)
             raise DatatypeMismatch(

@@ -215,4 +215,5 @@ COLUMNS: Final = """\
 13473 iv view_routine_usage table_catalog:name table_schema:name table_name:name specific_catalog:name specific_schema:name specific_name:name
 13478 iv view_table_usage view_catalog:name view_schema:name view_name:name table_catalog:name table_schema:name table_name:name
 13483 iv views table_catalog:name table_schema:name table_name:name view_definition:varchar check_option:varchar is_updatable:varchar is_insertable_into:varchar is_trigger_updatable:varchar is_trigger_deletable:varchar is_trigger_insertable_into:varchar
+12999 cv pg_stat_statements userid:oid dbid:oid queryid:int8 query:text calls:int8 total_exec_time:float8 min_exec_time:float8 max_exec_time:float8 mean_exec_time:float8 stddev_exec_time:float8 rows:int8
 """
