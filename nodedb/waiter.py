@@ -1,14 +1,39 @@
 """The one thing a statement's coroutine may wait for.
 
 A ``Waiter`` is a single-shot future without an event loop: whoever completes it resumes the waiting
-coroutine at once, on the completer's stack. So no Task is made for a statement, group commit
-resumes all its sessions in the turn of the flush, and simulation needs no asyncio at all.
+coroutine in the same turn. So no Task is made for a statement, group commit resumes all its sessions in the turn of
+the flush, and simulation needs no asyncio at all.
+
+A coroutine that is resumed may complete waiters of others, and those again. Such chains (a thousand sessions queued for one
+row, each failing and letting the next one in) run one after the other, in order of completion, never on each
+other's stack: whoever completes a waiter while another is being resumed only puts it in line.
 """
 
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
+
+# The first one is being resumed, the others stand in line. One thread, one loop: the line is the thread's.
+_line: Final[deque[Callable[[], None]]] = deque()
+
+
+def _resume_in_turn(resume: Callable[[], None]) -> None:
+    """Resume now, or after those who are being resumed further down the stack."""
+    line = _line
+    line.append(resume)
+    if len(line) > 1:
+        return
+    error: BaseException | None = None
+    while line:
+        try:
+            line[0]()
+        except BaseException as caught:  # noqa: BLE001  the others must not starve; raised below
+            error = error or caught
+        line.popleft()
+    if error is not None:
+        raise error
 
 
 class Waiter(Generic[T]):
@@ -34,7 +59,7 @@ class Waiter(Generic[T]):
         self.done = True
         self._value = value
         if self._resume is not None:
-            self._resume()
+            _resume_in_turn(self._resume)
         return True
 
     def set_error(self, error: BaseException) -> bool:
@@ -44,7 +69,7 @@ class Waiter(Generic[T]):
         self.done = True
         self._error = error
         if self._resume is not None:
-            self._resume()
+            _resume_in_turn(self._resume)
         return True
 
     def on_done(self, resume: Callable[[], None]) -> None:

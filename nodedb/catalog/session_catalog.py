@@ -141,7 +141,9 @@ class SessionCatalog:
             )
         found = self.schema_id(name.schema)
         if found is not None and not self.may_use_schema(found):
-            raise InsufficientPrivilege(f"permission denied for schema {self.schema_name(found)}")
+            raise InsufficientPrivilege(
+                f"permission denied for schema {self.schema_name(found)}", span=name.span
+            )
         return found
 
     def find_relation(self, name: QualifiedName) -> BindableRelation | None:

@@ -123,17 +123,18 @@ class PlanCache:
         catalog: SessionCatalog,
         *,
         plan_key: object,
+        fixed_parameters: bool = False,
     ) -> PreparedPlan:
         """Return a plan for the statement, from the cache when ``text`` was planned under the same catalog."""
         if plan_key is None or not text or len(text) > TEXT_BYTES_MAX:
-            return self._make(statement, parameter_types, catalog)
-        key = (text, tuple(parameter_types), plan_key)
+            return self._make(statement, parameter_types, catalog, fixed_parameters=fixed_parameters)
+        key = (text, tuple(parameter_types), plan_key, fixed_parameters)
         found = self._plans.find(key)
         if found is not None:
             self.hits += 1
             return found
         self.misses += 1
-        plan = self._make(statement, parameter_types, catalog)
+        plan = self._make(statement, parameter_types, catalog, fixed_parameters=fixed_parameters)
         self._plans.store(key, plan)
         return plan
 
@@ -149,8 +150,13 @@ class PlanCache:
         statement: DmlStatement,
         parameter_types: Sequence[SqlType | None],
         catalog: SessionCatalog,
+        *,
+        fixed_parameters: bool,
     ) -> PreparedPlan:
-        bound = bind_statement(statement, catalog, parameter_types)
+        """Bind and plan; with ``fixed_parameters`` a further $n is UndefinedParameter (42P02), as in a simple query."""
+        bound = bind_statement(
+            statement, catalog, parameter_types, fixed_parameters=fixed_parameters
+        )
         return PreparedPlan(bound, plan_statement(bound, catalog))
 
 

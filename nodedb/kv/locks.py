@@ -3,10 +3,13 @@
 One table serves rows (resource: the row's key as ``bytes``), tables (table id as ``int``) and advisory locks (``tuple``). Modes are
 bits; each mode has a mask of the modes it conflicts with (PostgreSQL docs, "Explicit Locking", tables 13.2 and 13.3).
 
-Fair queues: a request waits behind earlier waiters it conflicts with, unless its owner already holds a lock on the
+Fair queues: a request waits behind earlier waiters it conflicts with, unless its session already holds a lock on the
 resource (an upgrade goes first, or it would wait for those who wait for itself). An uncontended exclusive row
 lock is one dictionary entry, because bulk writes take millions. Deadlocks are looked for when somebody starts to
 wait: the waits-for graph is local, so the search is exact and immediate; the youngest of the cycle is the victim.
+
+A session has two owners, its transaction and itself (session-level advisory locks). They carry the same ``deadlock_name``, never
+conflict with each other, and are one node of the waits-for graph: what one holds the other may wait behind.
 
 Losing this table costs aborts, never correctness: commit validates (ARCHITECTURE section 7).
 """
@@ -83,8 +86,9 @@ MODE_NAMES: Final[dict[int, str]] = {
 class LockOwner(Protocol):
     """Whoever holds locks: a transaction, or a session for session-level advisory locks.
 
-    ``started`` orders owners by age (larger is younger). ``held`` lists what to release at the end.
-    ``waiting`` is set by the table while the owner waits.
+    ``started`` orders owners by age (larger is younger). ``held`` lists what to release at the end, each resource once.
+    ``waiting`` is set by the table while the owner waits. ``deadlock_name`` is the process id: the same for
+    both owners of a session, of which at most one waits at a time.
     """
 
     started: int
@@ -94,39 +98,65 @@ class LockOwner(Protocol):
 
 
 class LockRequest:
-    """One owner's place in a queue."""
+    """One owner's place in a queue. ``ticket`` grows with arrival; upgrades stand in front whatever theirs is."""
 
-    __slots__ = ("lock", "mode", "owner", "waiter")
+    __slots__ = ("is_upgrade", "lock", "mode", "owner", "ticket", "waiter")
 
-    def __init__(self, owner: LockOwner, lock: "Lock", mode: int) -> None:
+    def __init__(
+        self, owner: LockOwner, lock: "Lock", mode: int, ticket: int, *, is_upgrade: bool
+    ) -> None:
         self.owner = owner
         self.lock = lock
         self.mode = mode
+        self.ticket = ticket
+        self.is_upgrade = is_upgrade
         self.waiter: Waiter[None] = Waiter()
 
 
 class Lock:
-    """Holders (owner to mode bits) and the queue of one contended or shared resource."""
+    """Holders (owner to mode bits) and the queue of one contended or shared resource.
 
-    __slots__ = ("holders", "queue", "resource")
+    ``modes`` covers every bit held, and maybe some that no longer are: releasing leaves it alone.
+    """
+
+    __slots__ = ("holders", "modes", "queue", "resource")
 
     def __init__(self, resource: Hashable) -> None:
         self.resource = resource
         self.holders: dict[LockOwner, int] = {}
+        self.modes = 0
         self.queue: list[LockRequest] = []
+
+    def is_held_by(self, name: str) -> bool:
+        """Tell whether an owner of this session holds it in any mode."""
+        return any(holder.deadlock_name == name for holder in self.holders)
+
+    def is_free(self, owner: LockOwner, mode: int) -> bool:
+        """Tell whether nobody stands in the way of a request that is not queued."""
+        mask = CONFLICTS[mode]
+        if not self.modes & mask and not self.queue:
+            return True
+        self.modes = 0
+        for held in self.holders.values():
+            self.modes |= held
+        return next(self.blockers(owner, mode, None), None) is None
 
     def blockers(self, owner: LockOwner, mode: int, before: LockRequest | None) -> Iterator[LockOwner]:
         """Yield those ``owner`` has to wait for: conflicting holders, then conflicting earlier waiters."""
         mask = CONFLICTS[mode]
+        name = owner.deadlock_name
+        is_holder = False
         for holder, held in self.holders.items():
-            if holder is not owner and held & mask:
+            if holder.deadlock_name == name:
+                is_holder = True
+            elif held & mask:
                 yield holder
-        if owner in self.holders:
+        if is_holder:
             return
         for request in self.queue:
             if request is before:
                 return
-            if request.owner is not owner and request.mode & mask:
+            if request.mode & mask and request.owner.deadlock_name != name:
                 yield request.owner
 
 
@@ -135,6 +165,9 @@ class LockTable:
 
     def __init__(self) -> None:
         self._locks: dict[Hashable, LockOwner | Lock] = {}
+        self._queued: dict[Hashable, Lock] = {}
+        self._waiting: dict[str, LockRequest] = {}
+        self._next_ticket = 1
 
     def try_acquire(self, owner: LockOwner, resource: Hashable, mode: int) -> bool:
         """Take the lock if nobody stands in the way; the hot path of every write."""
@@ -145,19 +178,27 @@ class LockTable:
                 locks[resource] = owner
             else:
                 lock = locks[resource] = Lock(resource)
-                lock.holders[owner] = mode
+                lock.holders[owner] = lock.modes = mode
             owner.held.append(resource)
             return True
         if current is owner:
             return True
         lock = current if current.__class__ is Lock else self._inflate(resource, current)  # type: ignore[assignment,arg-type]
-        held = lock.holders.get(owner, 0)
-        if held & mode:
+        if lock.holders.get(owner, 0) & mode:
             return True
-        for _ in lock.blockers(owner, mode, None):
+        if not lock.is_free(owner, mode):
             return False
         self._grant(lock, owner, mode)
         return True
+
+    def claim(self, owner: LockOwner, key: bytes) -> bool:
+        """Take an exclusive row lock, as ``try_acquire``; the shortest way for keys nobody has locked."""
+        locks = self._locks
+        if key not in locks:
+            locks[key] = owner
+            owner.held.append(key)
+            return True
+        return locks[key] is owner or self.try_acquire(owner, key, ROW_UPDATE)
 
     def enqueue(self, owner: LockOwner, resource: Hashable, mode: int) -> Waiter[None]:
         """Queue for a lock that ``try_acquire`` refused; the waiter completes when it is granted.
@@ -165,34 +206,38 @@ class LockTable:
         Raises DeadlockDetected (40P01) at once when this owner is the youngest of a cycle it has just closed; when
         another is, that one's waiter gets the error. Cancelling: complete the waiter with an error, then ``forget``.
         """
+        assert owner.deadlock_name not in self._waiting, "a session waits for one lock at a time"
         current = self._locks[resource]
         lock = current if isinstance(current, Lock) else self._inflate(resource, current)
-        request = LockRequest(owner, lock, mode)
-        if owner in lock.holders:
+        is_upgrade = lock.is_held_by(owner.deadlock_name)
+        request = LockRequest(owner, lock, mode, self._next_ticket, is_upgrade=is_upgrade)
+        self._next_ticket += 1
+        if is_upgrade:
             lock.queue.insert(0, request)
         else:
             lock.queue.append(request)
         owner.waiting = request
-        self._break_deadlocks(owner)
+        self._waiting[owner.deadlock_name] = request
+        self._queued[resource] = lock
+        if self._somebody_waits_for(owner):
+            self._break_deadlocks(owner)
         return request.waiter
 
     def forget(self, owner: LockOwner) -> None:
-        """Leave the queue after a timeout, a cancellation or a deadlock."""
+        """Leave the queue after a timeout, a cancellation or a deadlock; nothing when granted meanwhile."""
         request = owner.waiting
         if request is None:
             return
-        owner.waiting = None
-        lock = request.lock
-        if request in lock.queue:
-            lock.queue.remove(request)
-            self._grant_waiters(lock)
+        self._leave(request)
+        self._grant_waiters(request.lock)
 
     def release_all(self, owner: LockOwner) -> None:
         """Release everything the owner holds and wake whoever can go on."""
-        held = owner.held
-        if not held:
-            return
-        owner.held = []
+        if owner.held:
+            held, owner.held = owner.held, []
+            self._release(owner, held)
+
+    def _release(self, owner: LockOwner, held: list[Hashable]) -> None:
         locks = self._locks
         contended: list[Lock] = []
         for resource in held:
@@ -200,15 +245,21 @@ class LockTable:
             if current is owner:
                 del locks[resource]
             elif current is not None and isinstance(current, Lock) and current.holders.pop(owner, 0):
-                contended.append(current)
+                if current.queue:
+                    contended.append(current)
+                elif not current.holders:
+                    del locks[resource]
         for lock in contended:
             self._grant_waiters(lock)
 
     def release_since(self, owner: LockOwner, mark: int) -> None:
-        """Release what was first taken after ``held`` had ``mark`` entries (ROLLBACK TO SAVEPOINT)."""
-        kept, owner.held = owner.held[:mark], owner.held[mark:]
-        self.release_all(owner)
-        owner.held = kept
+        """Release what was first taken after ``held`` had ``mark`` entries (ROLLBACK TO SAVEPOINT).
+
+        A lock taken before and strengthened since keeps its strength.
+        """
+        released = owner.held[mark:]
+        del owner.held[mark:]
+        self._release(owner, released)
 
     def release(self, owner: LockOwner, resource: Hashable, mode: int) -> bool:
         """Release one mode on one resource (advisory unlock); False if it was not held."""
@@ -244,7 +295,7 @@ class LockTable:
     def _inflate(self, resource: Hashable, holder: LockOwner) -> Lock:
         """Turn the compact form (one exclusive row lock) into a Lock."""
         lock = Lock(resource)
-        lock.holders[holder] = ROW_UPDATE
+        lock.holders[holder] = lock.modes = ROW_UPDATE
         self._locks[resource] = lock
         return lock
 
@@ -253,6 +304,16 @@ class LockTable:
         if not held:
             owner.held.append(lock.resource)
         lock.holders[owner] = held | mode
+        lock.modes |= mode
+
+    def _leave(self, request: LockRequest) -> None:
+        """Take a request out of its queue, granted or given up."""
+        lock = request.lock
+        lock.queue.remove(request)
+        if not lock.queue:
+            del self._queued[lock.resource]
+        request.owner.waiting = None
+        del self._waiting[request.owner.deadlock_name]
 
     def _grant_waiters(self, lock: Lock) -> None:
         """Grant from the front while nothing earlier conflicts; resume after the queue is consistent."""
@@ -260,10 +321,9 @@ class LockTable:
         for request in list(lock.queue):
             if request.waiter.done:
                 continue
-            if any(True for _ in lock.blockers(request.owner, request.mode, request)):
+            if next(lock.blockers(request.owner, request.mode, request), None) is not None:
                 continue
-            lock.queue.remove(request)
-            request.owner.waiting = None
+            self._leave(request)
             self._grant(lock, request.owner, request.mode)
             granted.append(request)
         if not lock.holders and not lock.queue:
@@ -271,49 +331,87 @@ class LockTable:
         for request in granted:
             request.waiter.set_result(None)
 
+    # Deadlocks
+
+    def _somebody_waits_for(self, owner: LockOwner) -> bool:
+        """Tell whether the session holds anything that others queue for: without that there is no cycle."""
+        name = owner.deadlock_name
+        return any(lock.is_held_by(name) for lock in self._queued.values())
+
     def _break_deadlocks(self, owner: LockOwner) -> None:
         """Find a cycle through ``owner`` and fail its youngest member; again until there is none."""
-        while (cycle := self._find_cycle(owner)) is not None:
-            victim = max(cycle, key=lambda member: member.started)
-            request = victim.waiting
-            assert request is not None, "a member of a cycle waits"
+        while owner.waiting is not None and (cycle := self._find_cycle(owner.waiting)) is not None:
+            request = max(cycle, key=_age)
             error = _deadlock_error(cycle)
-            if victim is owner:
+            if request.owner is owner:
                 self.forget(owner)
                 raise error
-            self.forget(victim)
+            # First the error, then the place in the queue: leaving it may let others run at once.
+            self._leave(request)
             request.waiter.set_error(error)
+            self._grant_waiters(request.lock)
 
-    def _find_cycle(self, start: LockOwner) -> list[LockOwner] | None:
-        """Depth-first search of the waits-for graph from ``start``, without recursion."""
-        path: list[LockOwner] = [start]
-        stack: list[Iterator[LockOwner]] = [iter(self.blocking_owners(start))]
-        visited: set[int] = {id(start)}
+    def _find_cycle(self, start: LockRequest) -> list[LockRequest] | None:
+        """Depth-first search of the waits-for graph from ``start``, without recursion.
+
+        Of the requests of one mode in one queue an earlier one waits for no more than a later one does, so once
+        the later has been looked at the earlier needs no look.
+        """
+        name = start.owner.deadlock_name
+        path = [start]
+        stack = [start.lock.blockers(start.owner, start.mode, start)]
+        visited = {name}
+        tickets: dict[tuple[int, int], int] = {(id(start.lock), start.mode): start.ticket}
         while stack:
             for blocker in stack[-1]:
-                if blocker is start:
+                if blocker.deadlock_name == name:
                     return path
-                if id(blocker) not in visited and blocker.waiting is not None:
-                    visited.add(id(blocker))
-                    path.append(blocker)
-                    stack.append(iter(self.blocking_owners(blocker)))
-                    break
+                request = self._waiting.get(blocker.deadlock_name)
+                if request is None or blocker.deadlock_name in visited:
+                    continue
+                visited.add(blocker.deadlock_name)
+                if not request.is_upgrade:
+                    place = (id(request.lock), request.mode)
+                    if request.ticket <= tickets.get(place, 0):
+                        continue
+                    tickets[place] = request.ticket
+                path.append(request)
+                stack.append(request.lock.blockers(request.owner, request.mode, request))
+                break
             else:
                 stack.pop()
                 path.pop()
         return None
 
 
-def _deadlock_error(cycle: list[LockOwner]) -> DeadlockDetected:
+def _age(request: LockRequest) -> int:
+    return request.owner.started
+
+
+def _deadlock_error(cycle: list[LockRequest]) -> DeadlockDetected:
     lines = []
-    for position, member in enumerate(cycle):
-        request = member.waiting
-        assert request is not None, "a member of a cycle waits"
-        blocker = cycle[(position + 1) % len(cycle)]
+    for position, request in enumerate(cycle):
+        blocker = cycle[(position + 1) % len(cycle)].owner
         lines.append(
-            f"Process {member.deadlock_name} waits for {MODE_NAMES[request.mode]}; "
+            f"Process {request.owner.deadlock_name} waits for {_describe(request, blocker)}; "
             f"blocked by process {blocker.deadlock_name}."
         )
     return DeadlockDetected(
         "deadlock detected", detail="\n".join(lines), hint="See server log for query details."
     )
+
+
+def _describe(request: LockRequest, blocker: LockOwner) -> str:
+    """Name what is waited for as PostgreSQL does: who waits for a row waits for a transaction."""
+    resource = request.lock.resource
+    name = MODE_NAMES[request.mode]
+    if isinstance(resource, bytes):
+        return f"ShareLock on transaction {blocker.started}"
+    if isinstance(resource, tuple):
+        database_id, *key = resource[1:]
+        if len(key) == 1:
+            high, low, kind = (key[0] >> 32) & 0xFFFFFFFF, key[0] & 0xFFFFFFFF, 1
+        else:
+            high, low, kind = key[0] & 0xFFFFFFFF, key[1] & 0xFFFFFFFF, 2
+        return f"{name} on advisory lock [{database_id},{high},{low},{kind}]"
+    return f"{name} on relation {resource}"

@@ -24,6 +24,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
+from nodedb.errors import StorageError
 from nodedb.pgwire import backend
 from nodedb.pgwire import message as m
 from nodedb.pgwire.codec import FrontendDecoder
@@ -36,6 +37,7 @@ from nodedb.pgwire.errors import (
     framing_lost,
     is_fatal,
     notice_fields,
+    storage_failure,
 )
 from nodedb.pgwire.rows import (
     BINARY_FORMAT,
@@ -359,7 +361,9 @@ class Connection:
         except Exception as error:  # noqa: BLE001  the last resort: one connection ends, not the node
             _log_unless_expected(error)
             fatal = error if isinstance(error, FatalError) else None
-            if fatal is None and isinstance(error, SqlError):
+            if fatal is None and isinstance(error, StorageError):
+                fatal = FatalError(storage_failure(error))
+            elif fatal is None and isinstance(error, SqlError):
                 fatal = FatalError(error)
             fields = error_fields(fatal if fatal is not None else error)
             if fatal is None:
@@ -710,5 +714,7 @@ def _check_parameters_one_by_one(message: m.Bind) -> None:
 
 
 def _log_unless_expected(error: Exception) -> None:
-    if not isinstance(error, SqlError | FatalError):
+    if isinstance(error, StorageError):
+        _LOGGER.error("statement failed: %s", error)
+    elif not isinstance(error, SqlError | FatalError):
         _LOGGER.error("statement failed with an unexpected error", exc_info=error)

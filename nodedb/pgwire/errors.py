@@ -1,14 +1,23 @@
 """Errors of the front end itself, and how any error becomes the fields of an ErrorResponse.
 
 A ``SqlError`` is the client's: it keeps its own SQLSTATE, and the connection goes on.
-``FatalError`` wraps a ``SqlError`` after which it must close. Every other exception is ours:
-the client sees a bare XX000, the log sees the traceback.
+``FatalError`` wraps a ``SqlError`` after which it must close. A ``StorageError`` that reaches us
+is the node's disk failing (58030, XX001, 53100); the node is about to stop. Every other exception
+is ours: the client sees a bare XX000, the log sees the traceback.
 
 Source: PostgreSQL docs, "Error and Notice Message Fields".
 """
 
+from nodedb.errors import (
+    DiskFull,
+    LogCorrupted,
+    MapFull,
+    StorageError,
+    StoreCorrupted,
+)
 from nodedb.pgwire import sqlstate
 from nodedb.session.api import Notice
+from sql import errors as sql_errors
 from sql.errors import ProtocolViolation, SqlError
 
 
@@ -36,11 +45,22 @@ def is_fatal(error: BaseException) -> bool:
     return isinstance(error, FatalError)
 
 
+def storage_failure(error: StorageError) -> SqlError:
+    """Return what a client is told of a failed disk: no paths, those are in the log."""
+    if isinstance(error, DiskFull | MapFull):
+        return sql_errors.DiskFull("could not extend the store: no space left")
+    if isinstance(error, StoreCorrupted | LogCorrupted):
+        return sql_errors.DataCorrupted("the node's store is corrupt")
+    return sql_errors.IoError("the node's store has failed")
+
+
 def error_fields(error: BaseException) -> list[tuple[bytes, str]]:
     """Return (field code, value) pairs in PostgreSQL's order; empty fields are left out."""
     severity = "FATAL" if is_fatal(error) else "ERROR"
     if isinstance(error, FatalError):
         error = error.error
+    if isinstance(error, StorageError):
+        error = storage_failure(error)
     if not isinstance(error, SqlError):
         return _fields(severity, sqlstate.INTERNAL_ERROR, "internal error")
     fields = _fields(severity, error.sqlstate, error.message)

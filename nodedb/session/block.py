@@ -29,6 +29,11 @@ class _Savepoint(NamedTuple):
     mark: Mark
     overlay: OverlayMark | None
     settings: int
+    cleared: int
+    deferred: DeferredChecks
+    on_commit: int
+    on_rollback: int
+    portals: int
 
 
 class TransactionBlock:
@@ -60,6 +65,11 @@ class TransactionBlock:
         self.on_commit: list[Callable[[], None]] = []
         self.on_rollback: list[Callable[[], None]] = []
         self.user_name = ""
+        self.has_snapshot = False
+        """A statement of the transaction has read or written: its characteristics are settled."""
+        self.portal_count = 0
+        """Portals made so far: a savepoint's rollback drops the younger ones."""
+        self.on_portals_lost: Callable[[int], None] = lambda _: None
 
     @property
     def status(self) -> bytes:
@@ -73,6 +83,7 @@ class TransactionBlock:
         if self.transaction is None:
             self.transaction = self._manager.begin(self._process_id, self._interrupts)
             self.started_at = now
+            self.has_snapshot = False
             if self.state == "idle":
                 self.state = "implicit"
         self.transaction.lock_timeout_ms = self._settings.lock_timeout_ms
@@ -166,8 +177,10 @@ class TransactionBlock:
         if self._savepoints:
             self._restore(self._savepoints[-1])
         else:
+            self._undo_callbacks(0, 0)
             self._manager.rollback(transaction)
             self.overlay = None
+            self._settings.rollback_to(0)
 
     # Deferred constraints
 
@@ -176,6 +189,14 @@ class TransactionBlock:
         if named is not None:
             return named
         return key.initially_deferred if self._all_deferred is None else self._all_deferred
+
+    def _copied(self, checks: DeferredChecks) -> DeferredChecks:
+        """Return the same waiting checks a second time."""
+        copy = DeferredChecks(self._is_deferred)
+        for kind, constraint, source, keys in checks.take() if len(checks) else ():
+            checks.add(kind, constraint, source, keys)
+            copy.add(kind, constraint, source, keys)
+        return copy
 
     def set_constraints(self, names: list[str], *, deferred: bool) -> None:
         """SET CONSTRAINTS; [] means ALL."""
@@ -198,6 +219,11 @@ class TransactionBlock:
                 self.transaction.mark(),
                 None if self.overlay is None else self.overlay.mark(),
                 self._settings.mark(),
+                len(self.transaction.cleared),
+                self._copied(self.deferred),
+                len(self.on_commit),
+                len(self.on_rollback),
+                self.portal_count,
             )
         )
 
@@ -218,13 +244,28 @@ class TransactionBlock:
 
     def _restore(self, savepoint: _Savepoint) -> None:
         assert self.transaction is not None
+        self.on_portals_lost(savepoint.portals)
+        self._undo_callbacks(savepoint.on_commit, savepoint.on_rollback)
         self._manager.rollback_to(self.transaction, savepoint.mark, release_locks=True)
+        del self.transaction.cleared[savepoint.cleared :]
+        self.deferred = self._copied(savepoint.deferred)
         if self.overlay is not None:
             if savepoint.overlay is None:
                 self.overlay = None
             else:
                 self.overlay.rollback(savepoint.overlay)
         self._settings.rollback_to(savepoint.settings)
+
+    def _undo_callbacks(self, on_commit: int, on_rollback: int) -> None:
+        """Forget what was to happen at commit, and undo what a rollback undoes, back to these counts."""
+        del self.on_commit[on_commit:]
+        while len(self.on_rollback) > on_rollback:
+            self.on_rollback.pop()()
+
+    @property
+    def in_subtransaction(self) -> bool:
+        """Tell whether a savepoint is open."""
+        return bool(self._savepoints)
 
     def _find(self, name: str) -> int:
         for position in range(len(self._savepoints) - 1, -1, -1):

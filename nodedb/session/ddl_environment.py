@@ -14,6 +14,8 @@ from nodedb.catalog.session_catalog import SessionCatalog
 from nodedb.kv.keys import index_prefix, storage_prefix
 from nodedb.kv.locks import ACCESS_EXCLUSIVE
 from nodedb.session import schema_rows
+from nodedb.session.settings import BY_NAME, join_values
+from sql.ast.ddl import OptionValue
 from sql.ast.query import Expression, Query
 from sql.catalog.descriptor import Check, Column, ForeignKey, Index, Sequence, Table
 
@@ -63,9 +65,12 @@ class SessionDdlEnvironment:
         """Return the stored form of a password."""
         return self._session.node.make_scram_secret(password)
 
-    def check_setting(self, name: str, value: str) -> None:
-        """Check a variable and its value for ALTER ROLE or DATABASE ... SET."""
-        self._session.settings.check(name, value)
+    def stored_setting(self, name: str, values: tuple[OptionValue, ...]) -> tuple[str, str]:
+        """Check ALTER ROLE or DATABASE ... SET; return the variable's proper name and the text to keep."""
+        text = join_values(name, values)
+        self._session.settings.check(name, text)
+        variable = BY_NAME.get(name.lower())
+        return (name if variable is None else variable.name), text
 
     def role_is_connected(self, role_id: int) -> bool:
         """Tell whether any session runs as the role."""

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
+from nodedb.catalog import acl
 from nodedb.catalog.changes import IdAllocator
 from nodedb.catalog.metadata import MetadataState
 from nodedb.catalog.session_catalog import VirtualTables
@@ -28,6 +29,7 @@ from sql.errors import (
     InsufficientPrivilege,
     InvalidAuthorizationSpecification,
     InvalidCatalogName,
+    ObjectNotInPrerequisiteState,
     SqlError,
     TooManyConnections,
 )
@@ -111,8 +113,15 @@ class SessionManager:
         found = snapshot.database(database or user)
         if found is None:
             raise InvalidCatalogName(f'database "{database or user}" does not exist')
-        if not found.allow_connections and not role.superuser:
-            raise InsufficientPrivilege(f'database "{found.name}" is not currently accepting connections')
+        if not found.allow_connections:
+            raise ObjectNotInPrerequisiteState(
+                f'database "{found.name}" is not currently accepting connections'
+            )
+        if "c" not in acl.held(snapshot, role.id, found, found.id):
+            raise InsufficientPrivilege(
+                f'permission denied for database "{found.name}"',
+                detail="User does not have CONNECT privilege.",
+            )
         self._check_limits(role, found)
         settings = Settings(
             self._start_settings(role, found, parameters),

@@ -21,6 +21,7 @@ class PreparedStatement:
         "_decoders",
         "columns",
         "declared_types",
+        "fixed_parameters",
         "from_sql",
         "name",
         "parameter_types",
@@ -50,6 +51,7 @@ class PreparedStatement:
         self.plan_snapshot: object = None
         self.plan_epoch = -1
         self.columns: tuple[ResultColumn, ...] | None = None
+        self.fixed_parameters = False
         self.from_sql = False
         self.prepared_at = 0
         self._decoders: tuple[Sequence[int], FormatContext, tuple[Decoder, ...]] | None = None
@@ -120,6 +122,7 @@ class Portal:
         "formats",
         "is_binary",
         "is_cursor",
+        "is_failed",
         "is_held",
         "is_scrollable",
         "name",
@@ -127,6 +130,8 @@ class Portal:
         "position",
         "prepared",
         "query_text",
+        "serial",
+        "was_committed",
     )
 
     def __init__(
@@ -148,5 +153,8 @@ class Portal:
         self.is_held = False
         self.is_binary = False
         self.is_scrollable = False
+        self.is_failed = False
+        self.was_committed = False
+        self.serial = 0
         self.query_text = prepared.text
         self.created_at = 0

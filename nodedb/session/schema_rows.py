@@ -90,7 +90,10 @@ def _row_converter(
         else:
             expressions.append(defaults[column.position])
     compute = row_function(expressions, {n: f"row[{n}]" for n in range(len(old.columns))}, None)
-    verify = verify_function(bind_target(new, catalog), catalog)
+    checked = tuple(check for check in new.checks if check.validated)
+    verify = verify_function(
+        bind_target(msgspec.structs.replace(new, checks=checked), catalog), catalog
+    )
 
     async def convert(row: Row, context: ExecutionContext) -> Row:
         made = compute.call(row, context)

@@ -282,6 +282,7 @@ class Session:
         portal = statement.portal
         if portal is None:
             prepared = PreparedStatement("", statement.text, statement.statement, ())
+            prepared.fixed_parameters = True
             portal = Portal("", prepared, (), ())
             if is_dml(statement.statement) and self.block.state != "failed":
                 self._plan(prepared)
@@ -395,7 +396,12 @@ class Session:
             return plan
         assert prepared.statement is not None
         plan = self.node.plans.plan(
-            as_dml(prepared.statement), prepared.text, prepared.declared_types, self.catalog(), plan_key=key
+            as_dml(prepared.statement),
+            prepared.text,
+            prepared.declared_types,
+            self.catalog(),
+            plan_key=key,
+            fixed_parameters=prepared.fixed_parameters,
         )
         columns = self.result_columns(plan)
         if prepared.columns is not None and columns is not None and prepared.plan is not None:

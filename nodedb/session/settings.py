@@ -95,7 +95,7 @@ class Settings:
 
     def __init__(self, defaults: dict[str, str], *, is_superuser: Callable[[], bool]) -> None:
         """Start from the built-in defaults overridden by ``defaults`` (node, database, role, start-up packet)."""
-        self._defaults = {name: variable.default for name, variable in BY_NAME.items()}
+        self._defaults: dict[str, str] = {}
         self._session: dict[str, str] = {}
         self._local: dict[str, str] = {}
         self._undo: list[_Undo] = []
@@ -117,14 +117,14 @@ class Settings:
         self.client_min_messages = "notice"
         for name, value in defaults.items():
             self.set_default(name, value)
-        for name in BY_NAME:
+        for name in _REFRESH:
             self._refresh(name)
         self._reported = dict(self.reported())
 
     def set_default(self, name: str, value: str) -> None:
         """Change what RESET goes back to."""
         variable = self._variable(name)
-        self._defaults[name.lower()] = _canonical(variable, value)
+        self._defaults[name.lower()] = self._checked(variable, value)
         self._refresh(name.lower())
 
     def set_reg_resolver(self, resolver: RegResolver) -> None:
@@ -143,6 +143,8 @@ class Settings:
             return self.get(f"default_{key}")
         if value is None:
             value = self._defaults.get(key)
+        if value is None and key in BY_NAME:
+            value = BY_NAME[key].default
         if value is None:
             if key in self._custom:
                 return ""
@@ -191,7 +193,7 @@ class Settings:
         variable = self._variable(name)
         if not internal:
             self._check_context(variable)
-        text = self._default_of(key) if value is None else _canonical(variable, value)
+        text = self._default_of(key) if value is None else self._checked(variable, value)
         fixed = _FIXED_BY_DEFAULTS.get(key)
         if fixed is not None and fixed not in self._local:
             # A new default is for the transactions to come, not for the running one.
@@ -215,7 +217,12 @@ class Settings:
         """Raise what SET would: 42704 unknown, 22023 bad value, 55P02 fixed, 42501."""
         variable = self._variable(name)
         self._check_context(variable)
-        _canonical(variable, value)
+        self._checked(variable, value)
+
+    def _checked(self, variable: Variable, value: str) -> str:
+        if variable.name == "DateStyle":
+            return date_style(variable.name, value, self.get("DateStyle"))
+        return _canonical(variable, value)
 
     def reset_all(self) -> None:
         """RESET ALL."""
@@ -225,7 +232,8 @@ class Settings:
                 self.set(key, None, local=False, internal=True)
 
     def _default_of(self, key: str) -> str:
-        return self._defaults.get(key, "")
+        built_in = BY_NAME[key].default if key in BY_NAME else ""
+        return self._defaults.get(key, built_in)
 
     def _variable(self, name: str) -> Variable:
         found = BY_NAME.get(name.lower())
@@ -341,7 +349,7 @@ _REFRESH: Final[dict[str, Callable[[Settings, str], None]]] = {
     "idle_session_timeout": _set_milliseconds("idle_session_timeout_ms"),
     "log_min_duration_statement": _set_milliseconds("log_min_duration_ms"),
     "query_memory_limit": lambda s, v: setattr(s, "query_memory_bytes", int(v) * 1024),
-    "client_min_messages": lambda s, v: setattr(s, "client_min_messages", v),
+    "client_min_messages": lambda s, v: setattr(s, "client_min_messages", "notice" if v == "info" else v),
     "transaction_read_only": lambda s, v: setattr(s, "is_read_only", v == "on"),
     "transaction_isolation": lambda s, v: setattr(s, "is_snapshot", v in ("repeatable read", "serializable")),
     "default_transaction_read_only": lambda s, _: s._refresh("transaction_read_only"),  # noqa: SLF001  its own method
@@ -485,12 +493,28 @@ def date_style(name: str, value: str, current: str) -> str:
 
 
 def _time_zone(variable: Variable, value: str) -> str:
-    try:
-        return validate_time_zone(value)
-    except InvalidParameterValue as error:
-        error.detail = error.detail or ""
-        del variable
-        raise
+    del variable
+    return validate_time_zone(value)
+
+
+def _ascii_name(variable: Variable, value: str) -> str:
+    """Replace what is not printable ASCII, byte by byte: every client must be able to show it."""
+    del variable
+    return "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in value.encode())
+
+
+def _existing(*names: str, what: str) -> Callable[[Variable, str], str]:
+    """Return a check for the name of an object of a kind that has no others."""
+
+    def check(variable: Variable, value: str) -> str:
+        if value not in names:
+            raise InvalidParameterValue(
+                f'invalid value for parameter "{variable.name}": "{value}"',
+                detail=f'{what} "{value}" does not exist.' if what else "",
+            )
+        return value
+
+    return check
 
 
 def _client_encoding(variable: Variable, value: str) -> str:
@@ -531,6 +555,11 @@ _SPECIAL: Final[dict[str, Callable[[Variable, str], str]]] = {
     "client_encoding": _client_encoding,
     "nodedb.read_consistency": _read_consistency,
     "default_read_consistency": _read_consistency,
+    "application_name": _ascii_name,
+    "cluster_name": _ascii_name,
+    "default_tablespace": _existing("", "pg_default", "pg_global", what="Tablespace"),
+    "default_table_access_method": _existing("heap", what="Table access method"),
+    "default_text_search_config": _existing("pg_catalog.simple", "simple", "pg_catalog.english", "english", what=""),
     "default_transaction_isolation": _isolation,
     "transaction_isolation": _isolation,
 }

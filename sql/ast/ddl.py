@@ -177,6 +177,7 @@ class CreateTableAs(Node, frozen=True):
     with_data: bool = True
     options: tuple[StorageOption, ...] = ()
     materialized_view: bool = False
+    on_commit: Literal["", "preserve rows", "delete rows", "drop"] = ""
     span: Span = NO_SPAN
 
 

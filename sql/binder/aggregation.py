@@ -35,6 +35,7 @@ from sql.binder.calls import (
 )
 from sql.binder.coerce import coerce_to_boolean, resolve_unknown
 from sql.binder.dispatch import bind
+from sql.binder.hypothetical import HYPOTHETICAL, bind_hypothetical
 from sql.binder.sorting import require_equality, require_ordering, sort_item
 from sql.binder.state import Tracker, var_of
 from sql.binder.tree import EXPRESSION_CLASSES, expression_key, transform, transform_children
@@ -124,6 +125,8 @@ class SelectContext:
 
 def bind_aggregate_or_window(state: BindState, node: FunctionCall, scope: Scope) -> BoundExpr:
     """Bind a call of a name that has aggregates: an aggregate, or one over a window."""
+    if node.within_group and node.name[-1] in HYPOTHETICAL:
+        return bind_hypothetical(state, node, scope)
     tracker = Tracker()
     state.trackers.append(tracker)
     try:

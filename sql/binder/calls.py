@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
-from sql.ast.query import Expression, FunctionCall, Star
+from sql.ast.query import Expression, FunctionCall
 from sql.binder.bound import ArrayExpr, BoundExpr, CallExpr, Const
 from sql.binder.coerce import coerce, resolve_unknown
 from sql.binder.dispatch import HANDLERS, bind
@@ -117,17 +117,7 @@ def bind_arguments(
     state: BindState, args: tuple[Expression, ...], scope: Scope
 ) -> tuple[BoundExpr, ...]:
     """Bind a call's arguments."""
-    return tuple([bind_argument(state, a, scope) for a in args])
-
-
-def bind_argument(state: BindState, node: Expression, scope: Scope) -> BoundExpr:
-    """Bind one argument; ``t.*`` is the whole row of t."""
-    if type(node) is Star and node.qualifier:
-        from sql.binder.expression import qualified_item, whole_row  # noqa: PLC0415
-
-        level, item = qualified_item(state, node.qualifier, node.span, scope)
-        return whole_row(state, level, item, node.span)
-    return bind(state, node, scope)
+    return tuple([bind(state, a, scope) for a in args])
 
 
 def _check_plain(node: FunctionCall, routine: Function) -> None:
@@ -309,6 +299,8 @@ def prepare_arguments(
             raise
     else:
         types = declared
+    if routine.name == "pg_typeof" and isinstance(args[0], Const):
+        return args, result
     coerced = tuple([_argument(state, a, t) for a, t in zip(args, types, strict=True)])
     if candidate.order:
         coerced = tuple(

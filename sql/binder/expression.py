@@ -685,7 +685,11 @@ def _value_function(state: BindState, node: SqlValueFunction, _: Scope) -> Bound
     return with_typmod(result, typmod, explicit=True, span=node.span)
 
 
-def _star(_: BindState, node: Star, __: Scope) -> BoundExpr:
+def _star(state: BindState, node: Star, scope: Scope) -> BoundExpr:
+    """Bind ``t.*`` where no list takes its columns: it is t's row."""
+    if node.qualifier:
+        level, item = qualified_item(state, node.qualifier, node.span, scope)
+        return whole_row(state, level, item, node.span)
     raise SqlSyntaxError('syntax error at or near "*"', span=node.span)
 
 

@@ -303,7 +303,11 @@ def system_column(item: Item, name: str, span: Span) -> BoundExpr | None:
     """Return a table's system column: only tableoid is there; the physical ones are 0A000."""
     if item.scan is None:
         is_system_table = 0 < item.relation_id < FIRST_USER_ID
-        return Const(item.relation_id, OID, span=span) if is_system_table and name == "tableoid" else None
+        return (
+            Const(item.relation_id, OID, span=span)
+            if is_system_table and name == "tableoid"
+            else None
+        )
     if name == "tableoid":
         return Const(item.scan.table.id, OID, span=span)
     if name in SYSTEM_COLUMNS:

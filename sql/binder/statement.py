@@ -85,13 +85,15 @@ def bind_statement(
     parameter_types: Sequence[SqlType | None] = (),
     *,
     registry: Registry = REGISTRY,
+    fixed_parameters: bool = False,
 ) -> BoundStatement:
     """Resolve names and types of a query or DML statement; None leaves a parameter's type open.
 
-    Raises the errors of PostgreSQL's parse analysis (classes 42, 0A, 22), and 54001 for too deep
-    nesting.
+    With ``fixed_parameters`` there are no parameters (42P02), as in the simple protocol. Raises the
+    errors of PostgreSQL's parse analysis (classes 42, 0A, 22), and 54001 for too deep nesting.
     """
     state = new_state(catalog, registry, parameter_types)
+    state.fixed_parameters = fixed_parameters
     try:
         bound = bind_query(state, statement, None)
     except RecursionError:

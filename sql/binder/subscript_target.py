@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sql.ast.query import Subscript
 from sql.binder.bound import BoundExpr, CallExpr, Const
 from sql.binder.coerce import coerce_assignment, coerce_with_typmod
 from sql.binder.expression import bind_jsonb_subscript, bind_subscript_index
-from sql.binder.tree import location
+from sql.catalog.descriptor import Column
 from sql.errors import DatatypeMismatch
 from sql.functions.subscripts import array_element_setter, array_slice_setter, jsonb_setter
 from sql.span import NO_SPAN, Span
@@ -22,10 +23,8 @@ from sql.types.base import NO_TYPMOD, SqlType
 from sql.types.catalog import INT4, JSONB
 
 if TYPE_CHECKING:
-    from sql.ast.query import Subscript
     from sql.binder.scope import Scope
     from sql.binder.state import BindState
-    from sql.catalog.descriptor import Column
 
 
 @dataclass(slots=True)
@@ -46,16 +45,13 @@ class Slot:
     def coerce(self, state: BindState, value: BoundExpr, span: Span = NO_SPAN) -> BoundExpr:
         """Coerce a value by the rules of assignment; 42804."""
         if not self.subscripts:
-            return coerce_assignment(
-                state, value, self.type, self.typmod, self.column.name, span
-            )
+            return coerce_assignment(state, value, self.type, self.typmod, self.column.name, span)
         result = coerce_with_typmod(state, value, self.type, self.typmod, "assignment")
         if result is None:
-            where = location(value)
             raise DatatypeMismatch(
                 f'subscripted assignment to "{self.column.name}" requires type '
                 f"{self.type.display_name} but expression is of type {value.type.display_name}",
-                span=where if where.start >= 0 else span,
+                span=self.span,
                 hint="You will need to rewrite or cast the expression.",
             )
         return result
@@ -73,7 +69,9 @@ class Slot:
             function = jsonb_setter(tuple(step.type for step in path))
             return CallExpr(function, (old, value, *path), JSONB, span=self.span)
         if not any(part.is_slice for part in self.subscripts):
-            indexes = [bind_subscript_index(state, p.lower, scope) for p in self.subscripts if p.lower]
+            indexes = [
+                bind_subscript_index(state, p.lower, scope) for p in self.subscripts if p.lower
+            ]
             function = array_element_setter(column.type, len(indexes))
             return CallExpr(function, (old, value, *indexes), column.type, typmod=column.typmod)
         return self._with_slice(state, value, old, scope)
@@ -110,7 +108,7 @@ def slot_of(column: Column, subscripts: tuple[Subscript, ...] = (), span: Span =
             if part.is_slice:
                 raise DatatypeMismatch(
                     "jsonb subscript does not support slices",
-                    span=(part.lower or part.upper or part).span,
+                    span=(part.upper or part.lower or part).span,
                 )
         return Slot(column, subscripts, JSONB, NO_TYPMOD, span)
     element = column.type.element

@@ -188,9 +188,7 @@ def _step_into(
     )
 
 
-def _set_item(
-    tree: list[JsonTree], path: tuple[Datum, ...], value: JsonTree, level: int
-) -> None:
+def _set_item(tree: list[JsonTree], path: tuple[Datum, ...], value: JsonTree, level: int) -> None:
     index = path[level]
     if not isinstance(index, int):
         raise InvalidTextRepresentation(
@@ -226,4 +224,3 @@ def jsonb_setter(path: tuple[SqlType, ...]) -> Function:
     """Return the function that sets a member of jsonb; each step is int4 or text."""
     assert all(step in (INT4, TEXT) for step in path)
     return Function(0, "jsonb_set_subscript", (JSONB, JSONB, *path), JSONB, set_jsonb, strict=False)
-

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sql.ast.deparse_names import quote_identifier
 from sql.ast.keywords import BARE_LABELS, COL_NAME, KEYWORDS, RESERVED, TYPE_FUNC_NAME
-from sql.catalog.descriptor import Schema, Sequence, Table
+from sql.catalog.descriptor import Schema, Sequence, Table, View
 from sql.errors import (
     InvalidParameterValue,
     SqlError,
@@ -207,7 +207,21 @@ def _object_description(context: ExecutionContext, oid: int, _class: str = "") -
     if descriptor is not None:
         return descriptor.comment or None
     found = find_index(context.catalog.snapshot, oid)
-    return found[1].comment or None if found is not None and found[1] is not None else None
+    if found is not None:
+        table, index = found
+        return (table.primary_comment if index is None else index.comment) or None
+    return _constraint_comment(context, oid)
+
+
+def _constraint_comment(context: ExecutionContext, oid: int) -> str | None:
+    for table in context.catalog.snapshot.all(Table):
+        for part in (*table.checks, *table.foreign_keys):
+            if part.id == oid:
+                return part.comment or None
+        for index in table.indexes:
+            if index.constraint and index.constraint_id == oid:
+                return index.constraint_comment or None
+    return None
 
 
 @implements("shobj_description(oid,name)", context=True)
@@ -218,9 +232,13 @@ def _shared_description(context: ExecutionContext, oid: int, _class: str) -> str
 
 @implements("col_description(oid,int4)", context=True)
 def _column_description(context: ExecutionContext, oid: int, number: int) -> str | None:
-    table = context.catalog.snapshot.table(oid)
-    if table is None:
+    relation = context.catalog.snapshot.get(oid)
+    if isinstance(relation, View):
+        columns = relation.columns
+        return (columns[number - 1].comment or None) if 0 < number <= len(columns) else None
+    if not isinstance(relation, Table):
         return None
+    table = relation
     return next((c.comment or None for c in table.visible_columns if c.number == number), None)
 
 

@@ -175,7 +175,7 @@ class TableParser(SessionParser):
         if_not_exists: bool,
         temporary: bool,
     ) -> CreateTableAs:
-        options, _, _ = self._table_suffixes()
+        options, on_commit, _ = self._table_suffixes()
         self.expect("as")
         if self.kinds[self.pos] == "execute":
             raise self.not_supported("CREATE TABLE AS EXECUTE", self.pos)
@@ -189,6 +189,7 @@ class TableParser(SessionParser):
             temporary,
             with_data,
             options,
+            on_commit=on_commit,
             span=self.span(start),
         )
 

@@ -16,12 +16,13 @@ def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProces
 
 
 @pytest.fixture
-def node(shared_node: NodeProcess) -> NodeProcess:
-    """The session's node with an empty schema public."""
+def node(shared_node: NodeProcess) -> Iterator[NodeProcess]:
+    """The session's node with an empty schema public; a test's connections are closed after it."""
     with shared_node.connect() as connection:
         connection.execute("DROP SCHEMA IF EXISTS public CASCADE")
         connection.execute("CREATE SCHEMA public")
-    return shared_node
+    yield shared_node
+    shared_node.close_connections()
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ class NodeProcess:
         self.host, self.port, self.http_url = "", 0, ""
         self._process: subprocess.Popen[bytes] | None = None
         self._output = b""
+        self._connections: list[psycopg.Connection] = []
 
     # Life
 
@@ -137,7 +138,14 @@ class NodeProcess:
 
     def connect(self, *, autocommit: bool = True, **more: object) -> psycopg.Connection:
         """Connect by psycopg."""
-        return psycopg.connect(self.dsn(**more), autocommit=autocommit)
+        connection = psycopg.connect(self.dsn(**more), autocommit=autocommit)
+        self._connections.append(connection)
+        return connection
+
+    def close_connections(self) -> None:
+        """Close what ``connect`` opened, so that nothing of a test stays locked."""
+        while self._connections:
+            self._connections.pop().close()
 
     def psql(
         self, *arguments: str, script: str | None = None, check: bool = True

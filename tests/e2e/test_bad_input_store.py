@@ -190,12 +190,13 @@ def test_a_file_that_may_not_grow(store: Path) -> None:
 
 
 _MOUNTED = """
-mount -t tmpfs -o size=24m tmpfs "$1" && exec "$2" -c 'import tests.e2e.full_disk as f; f.main()' "$1"
+mount -t tmpfs -o size=60m tmpfs "$1" && exec "$2" -c 'import tests.e2e.full_disk as f; f.main()' "$1" "$3"
 """
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
-    """A file system of 24 MB in a mount namespace of its own; see full_disk."""
+@pytest.mark.parametrize("kind", ["reserve", "no reserve"])
+def test_a_full_disk(tmp_path: Path, kind: str) -> None:
+    """A file system of 60 MB in a mount namespace of its own; see full_disk."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("needs root and unshare for a small file system")
     probe = subprocess.run(
@@ -209,7 +210,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     mount = tmp_path / "disk"
     mount.mkdir()
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", _MOUNTED, "sh", str(mount), sys.executable],
+        ["unshare", "--mount", "sh", "-c", _MOUNTED, "sh", str(mount), sys.executable, kind],
         capture_output=True,
         text=True,
         timeout=200,

@@ -22,6 +22,7 @@ from nodedb.catalog.derived import IndexPlace
 from sql.catalog.catalog import VirtualTable
 from sql.catalog.descriptor import Table, View, ViewColumn
 from sql.errors import (
+    FeatureNotSupported,
     InsufficientPrivilege,
     InvalidSchemaName,
     SqlSyntaxError,
@@ -68,6 +69,8 @@ async def comment(env: DdlEnvironment, statement: Comment) -> str:
             _comment_relation(env, statement, text)
         case "extension" if name.name == "plpgsql":
             pass
+        case "function" | "aggregate" | "type" | "operator" | "cast" | "language":
+            raise FeatureNotSupported(f"comments on {statement.kind}s are not supported")
         case _:
             raise UndefinedObject(f'{statement.kind} "{name.name}" does not exist')
     return "COMMENT"
@@ -77,7 +80,7 @@ def _comment_relation(env: DdlEnvironment, statement: Comment, text: str) -> Non
     name = statement.name
     found = find_any(env, name)
     if found is None:
-        raise undefined(env, name, placed=False)
+        raise undefined(env, name)
     refuse_system(found)
     assert not isinstance(found, VirtualTable)
     if kind_of(found) != statement.kind:
@@ -104,7 +107,7 @@ def _comment_part(env: DdlEnvironment, statement: Comment, text: str) -> None:
         raise SqlSyntaxError("column name must be qualified")
     found = find_any(env, name)
     if found is None:
-        raise undefined(env, name, placed=False)
+        raise undefined(env, name)
     refuse_system(found)
     if isinstance(found, View) and statement.kind == "column":
         require_owner(env, found)

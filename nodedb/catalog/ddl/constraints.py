@@ -139,7 +139,8 @@ def add_key(editor: TableEditor, constraint: UniqueConstraint) -> None:
     table = editor.table
     if constraint.primary and has_primary_key(table):
         raise InvalidTableDefinition(
-            f'multiple primary keys for table "{table.name}" are not allowed', span=constraint.span
+            f'multiple primary keys for table "{table.name}" are not allowed',
+            span=constraint.span if editor.old is None else None,
         )
     if constraint.using_index:
         _adopt_index(editor, constraint)
@@ -267,7 +268,7 @@ def _referenced_table(editor: TableEditor, constraint: ForeignKeyConstraint) -> 
         return own
     found = editor.env.catalog.find_relation(name)
     if found is None:
-        raise undefined(editor.env, name, placed=False)
+        raise undefined(editor.env, name)
     if isinstance(found, VirtualTable):
         refuse_system(found)
     if not isinstance(found, Table):

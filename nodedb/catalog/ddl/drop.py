@@ -194,7 +194,7 @@ async def truncate(env: DdlEnvironment, statement: Truncate) -> str:
     for name in statement.names:
         found = env.catalog.find_relation(name)
         if found is None:
-            raise undefined(env, name, placed=False)
+            raise undefined(env, name)
         if isinstance(found, VirtualTable):
             refuse_system(found)
         if not isinstance(found, Table):

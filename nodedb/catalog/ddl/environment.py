@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from nodedb.catalog.changes import CatalogOverlay
     from nodedb.catalog.session_catalog import SessionCatalog
+    from sql.ast.ddl import OptionValue
     from sql.ast.query import Expression, Query
     from sql.catalog.descriptor import (
         Check,
@@ -55,10 +56,10 @@ class DdlEnvironment(Protocol):
     def make_scram_secret(self, password: str) -> str:
         """Return pg_authid.rolpassword text for a password in clear."""
 
-    def check_setting(self, name: str, value: str) -> None:
-        """Check a variable and its value for ALTER ROLE or DATABASE ...
+    def stored_setting(self, name: str, values: tuple[OptionValue, ...]) -> tuple[str, str]:
+        """Check ALTER ROLE or DATABASE ... SET; return the variable's proper name and the text to keep.
 
-        SET: 42704, 22023, 42501.
+        Raises 42704, 22023, 42501, 55P02.
         """
 
     def connections_to(self, database_id: int) -> int:

@@ -77,7 +77,7 @@ def _targets(env: DdlEnvironment, statement: Grant) -> list[AclOwner]:
             case "table" | "sequence":
                 found = find_any(env, name)
                 if found is None:
-                    raise undefined(env, name, placed=False)
+                    raise undefined(env, name)
                 refuse_system(found)
                 if not isinstance(found, (Table, View, Sequence)):
                     raise WrongObjectType(f'"{name.name}" is an index')

@@ -98,7 +98,7 @@ async def create_index(env: DdlEnvironment, statement: CreateIndex) -> str:
 def _table_to_index(env: DdlEnvironment, statement: CreateIndex) -> Table:
     found = find_any(env, statement.table)
     if found is None:
-        raise undefined(env, statement.table, placed=False)
+        raise undefined(env, statement.table)
     refuse_system(found)
     if not isinstance(found, Table):
         kind = kind_of(found)
@@ -244,7 +244,7 @@ async def reindex(env: DdlEnvironment, statement: Reindex) -> str:
         return "REINDEX"
     found = find_any(env, name)
     if found is None:
-        raise undefined(env, name, placed=False)
+        raise undefined(env, name)
     if kind == "index":
         if not isinstance(found, IndexPlace):
             raise WrongObjectType(f'"{name.name}" is not an index')

@@ -41,6 +41,7 @@ from sql.errors import (
 if TYPE_CHECKING:
     from nodedb.catalog.ddl.environment import DdlEnvironment
     from sql.ast.ddl import RoleSpec
+    from sql.span import Span
 
 AnyRelation = BindableRelation | IndexPlace
 _ARTICLES: Final = {
@@ -126,7 +127,8 @@ def find_any(env: DdlEnvironment, name: QualifiedName) -> AnyRelation | None:
     """Find a relation or an index along the search path."""
     catalog = env.catalog
     if name.schema:
-        schema_id = catalog.explicit_schema_id(name)
+        # Without the name's place: PostgreSQL gives none outside of parse analysis.
+        schema_id = catalog.explicit_schema_id(QualifiedName(name.name, name.schema, name.catalog))
         return None if schema_id is None else find_in(env, schema_id, name.name)
     for schema_id in catalog.search_path_ids():
         found = find_in(env, schema_id, name.name)
@@ -170,10 +172,10 @@ def require_table(
     )
 
 
-def undefined(env: DdlEnvironment, name: QualifiedName, *, placed: bool = True) -> SqlError:
+def undefined(env: DdlEnvironment, name: QualifiedName, *, placed: bool = False) -> SqlError:
     """Return the error for a relation that does not exist, or whose schema does not (3F000).
 
-    Without ``placed`` it has no position, as PostgreSQL gives none outside of parse analysis.
+    It has a position only if ``placed``: PostgreSQL gives none outside of parse analysis.
     """
     error: SqlError = undefined_relation(name)
     if name.schema and env.catalog.schema_id(name.schema) is None:
@@ -203,14 +205,20 @@ def not_a(kind: str, found: AnyRelation, name: str) -> WrongObjectType:
     )
 
 
-def creation_schema(env: DdlEnvironment, name: QualifiedName, *, temporary: bool = False) -> int:
-    """Return the schema in which a statement creates ``name``, checking the CREATE privilege."""
+def creation_schema(
+    env: DdlEnvironment, name: QualifiedName, *, temporary: bool = False, placed: bool = False
+) -> int:
+    """Return the schema in which a statement creates ``name``, checking the CREATE privilege.
+
+    Errors have the name's position if ``placed``, as in CREATE TABLE.
+    """
+    span = name.span if placed else None
     catalog = env.catalog
     if name.schema == "pg_temp" or (name.schema and name.schema == _temp_name(env)):
         temporary = True
     elif temporary and name.schema:
         raise InvalidTableDefinition(
-            "cannot create temporary relation in non-temporary schema", span=name.span
+            "cannot create temporary relation in non-temporary schema", span=span
         )
     if temporary or (not name.schema and catalog.search_path[:1] == ("pg_temp",)):
         return _temporary_schema(env)
@@ -218,22 +226,24 @@ def creation_schema(env: DdlEnvironment, name: QualifiedName, *, temporary: bool
         if name.catalog and name.catalog != catalog.database_name:
             whole = f"{name.catalog}.{name.schema}.{name.name}"
             raise FeatureNotSupported(
-                f'cross-database references are not implemented: "{whole}"', span=name.span
+                f'cross-database references are not implemented: "{whole}"', span=span
             )
         found = catalog.schema_id(name.schema)
         if found is None:
-            raise InvalidSchemaName(f'schema "{name.schema}" does not exist', span=name.span)
+            raise InvalidSchemaName(f'schema "{name.schema}" does not exist', span=span)
     else:
         found = catalog.creation_schema_id()
-    require_create(env, found, name.name)
+    require_create(env, found, name.name, span)
     return found
 
 
-def require_create(env: DdlEnvironment, schema_id: int, name: str) -> None:
+def require_create(
+    env: DdlEnvironment, schema_id: int, name: str, span: Span | None = None
+) -> None:
     """InsufficientPrivilege (42501) unless the role may create in the schema."""
     schema = env.catalog.schema_name(schema_id)
     if "C" not in env.catalog.schema_privileges(schema_id):
-        raise InsufficientPrivilege(f"permission denied for schema {schema}")
+        raise InsufficientPrivilege(f"permission denied for schema {schema}", span=span)
     if schema_id in (PG_CATALOG_ID, INFORMATION_SCHEMA_ID):
         raise InsufficientPrivilege(
             f'permission denied to create "{schema}.{name}"',

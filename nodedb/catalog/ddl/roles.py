@@ -13,7 +13,6 @@ import msgspec
 from nodedb.catalog import acl
 from nodedb.catalog.ddl.dependency import Address, DropPlan
 from nodedb.catalog.ddl.objects import describe, named_role, role_id, skip_missing
-from nodedb.catalog.ddl.options import option_text
 from nodedb.catalog.ddl.owner import give
 from nodedb.catalog.derived import relations
 from sql.catalog.descriptor import (
@@ -424,16 +423,16 @@ async def alter_settings(env: DdlEnvironment, statement: AlterSettings) -> str:
         database = snapshot.database(statement.database)
         if database is None:
             raise InvalidCatalogName(f'database "{statement.database}" does not exist')
-    value = _setting_text(statement)
-    if value is not None:
-        env.check_setting(statement.name, value)
+    name, value = statement.name, None
+    if statement.values:
+        name, value = env.stored_setting(name, statement.values)
     if statement.role is None and not statement.all_roles:
         assert database is not None
         if not env.catalog.owns(database):
             raise InsufficientPrivilege(f"must be owner of database {database.name}")
         kept = tuple(s for s in database.settings if _survives(s[0], statement))
         if value is not None:
-            kept = (*kept, (statement.name, value))
+            kept = (*kept, (name, value))
         env.overlay.put(msgspec.structs.replace(database, settings=kept))
         return "ALTER DATABASE"
     user = current_role(env)
@@ -452,20 +451,13 @@ async def alter_settings(env: DdlEnvironment, statement: AlterSettings) -> str:
     where = database.id if database is not None else 0
     entries = tuple(s for s in target.settings if s[0] != where or _survives(s[1], statement))
     if value is not None:
-        entries = (*entries, (where, statement.name, value))
+        entries = (*entries, (where, name, value))
     env.overlay.put(msgspec.structs.replace(target, settings=entries))
     return "ALTER ROLE"
 
 
 def _survives(name: str, statement: AlterSettings) -> bool:
-    return statement.name not in (name, "all")
-
-
-def _setting_text(statement: AlterSettings) -> str | None:
-    """Return the new value; None removes it (RESET, SET ... TO DEFAULT)."""
-    if not statement.values:
-        return None
-    return ", ".join(option_text(value) for value in statement.values)
+    return statement.name.lower() not in (name.lower(), "all")
 
 
 def _role_ids(env: DdlEnvironment, specs: tuple[RoleSpec, ...], text: str) -> set[int]:

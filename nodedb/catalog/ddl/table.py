@@ -5,7 +5,7 @@ Source: PostgreSQL docs, "CREATE TABLE", "CREATE TABLE AS".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -77,7 +77,7 @@ async def create_table(env: DdlEnvironment, statement: CreateTable) -> str:
     """CREATE TABLE."""
     _refuse_unsupported(statement)
     name = statement.name
-    schema_id = creation_schema(env, name, temporary=statement.temporary)
+    schema_id = creation_schema(env, name, temporary=statement.temporary, placed=True)
     if name_exists(env, schema_id, name.name, if_not_exists=statement.if_not_exists):
         return "CREATE TABLE"
     if statement.on_commit and not is_temporary(env, schema_id):
@@ -87,11 +87,7 @@ async def create_table(env: DdlEnvironment, statement: CreateTable) -> str:
         name.name,
         schema_id,
         statement.options,
-        on_commit="drop"
-        if statement.on_commit == "drop"
-        else "delete rows"
-        if statement.on_commit == "delete rows"
-        else "",
+        on_commit=statement.on_commit,
     )
     await _Builder(editor).build(statement)
     return "CREATE TABLE"
@@ -112,7 +108,7 @@ def new_table(
     schema_id: int,
     options: tuple[StorageOption, ...],
     *,
-    on_commit: str = "",
+    on_commit: Literal["", "preserve rows", "delete rows", "drop"] = "",
 ) -> TableEditor:
     """Return an editor over an empty table that is not stored yet."""
     table_id = env.overlay.allocate_id()
@@ -129,7 +125,7 @@ def new_table(
             clustering_key=(),
             options=check_options("table", options),
             temporary_session=env.session_id if is_temporary(env, schema_id) else 0,
-            on_commit=on_commit,  # type: ignore[arg-type]
+            on_commit="" if on_commit == "preserve rows" else on_commit,
         ),
     )
 
@@ -240,7 +236,7 @@ class _Builder:
     async def _copy_columns(self, clause: LikeClause) -> None:
         found = self.env.catalog.find_relation(clause.table)
         if found is None:
-            raise undefined(self.env, clause.table)
+            raise undefined(self.env, clause.table, placed=True)
         if isinstance(found, (VirtualTable, View)):
             columns = found.columns
             for item in columns:
@@ -375,7 +371,11 @@ async def create_table_as(env: DdlEnvironment, statement: CreateTableAs) -> str:
             raise DuplicateTable(f'relation "{name.name}" already exists')
         env.notice("NOTICE", "42P07", f'relation "{name.name}" already exists, skipping')
         return "CREATE TABLE AS"
-    editor = new_table(env, name.name, schema_id, statement.options)
+    if statement.on_commit and not is_temporary(env, schema_id):
+        raise InvalidTableDefinition("ON COMMIT can only be used on temporary tables")
+    editor = new_table(
+        env, name.name, schema_id, statement.options, on_commit=statement.on_commit
+    )
     output = query_columns(env, statement.query)
     if len(statement.columns) > len(output):
         raise SqlSyntaxError("too many column names were specified")

@@ -75,9 +75,10 @@ class FakeEnvironment:
     def make_scram_secret(self, password):
         return f"SCRAM-SHA-256$hashed:{password}"
 
-    def check_setting(self, name, value):
+    def stored_setting(self, name, values):
         if name not in ("work_mem", "search_path"):
             raise UndefinedObject(f'unrecognized configuration parameter "{name}"')
+        return name, ", ".join(map(str, values))
 
     def connections_to(self, database_id):
         return 0

@@ -116,6 +116,7 @@ class FakeSession:
         self.notifications: list[Notification] = []
         self.changes: list[tuple[str, str]] = []
         self.is_closed = False
+        self.at_once: dict[str, Any] = {}
 
     def reported_parameters(self) -> list[tuple[str, str]]:
         return [("server_version", "15.8"), ("client_encoding", "UTF8")]
@@ -133,6 +134,14 @@ class FakeSession:
             return []
         taken, self.notifications = self.notifications, []
         return taken
+
+    def execute_at_once(self, statement: str, values: Any, formats: Any) -> Any:
+        """Answer the statements named in ``at_once``; all others go the ordinary way."""
+        del values, formats
+        return self.at_once.get(statement)
+
+    def query_at_once(self, text: str) -> Any:
+        return self.at_once.get(text)
 
     def simple_statements(self, text: str) -> list[str]:
         statements = [part.strip() for part in text.split(";") if part.strip()]
