@@ -50,7 +50,7 @@ bench: setup ## Side by side with PostgreSQL 15; NAME=one SECONDS=10 ARGS=--full
 	$(BIN)/python -m bench.side_by_side --seconds $(SECONDS) $(if $(NAME),--name $(NAME)) $(ARGS)
 
 golden: setup ## Record the golden scripts again, then show what changed
-	GOLDEN_REWRITE=1 $(PYTEST) tests/golden tests/unit/sql/parser || true
+	GOLDEN_REWRITE=1 $(PYTEST) tests/golden tests/unit/sql || true
 	git diff --stat -- tests
 
 clean: ## Remove caches and build output; keeps .venv and node-data

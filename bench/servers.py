@@ -1,6 +1,7 @@
 """The two servers of a comparison, each started from nothing on the same disk.
 
-PostgreSQL runs with its default durability (fsync on, synchronous_commit on) as an unprivileged user; nodedb as it comes.
+PostgreSQL runs with its default durability (fsync on, synchronous_commit on) as an unprivileged
+user; nodedb as it comes.
 """
 
 import contextlib
@@ -20,7 +21,11 @@ import psycopg
 
 START_SECONDS = 60
 USERS = ("postgres", "nobody")
-BIN_FOLDERS = ("/usr/lib/postgresql/15/bin", "/usr/pgsql-15/bin", "/opt/homebrew/opt/postgresql@15/bin")
+BIN_FOLDERS = (
+    "/usr/lib/postgresql/15/bin",
+    "/usr/pgsql-15/bin",
+    "/opt/homebrew/opt/postgresql@15/bin",
+)
 NODEDB = Path(sys.executable).with_name("nodedb")
 
 
@@ -107,7 +112,14 @@ def nodedb(folder: Path) -> Iterator[Server]:
     """Run a fresh node for the length of a block."""
     folder.mkdir(parents=True)
     port = free_port()
-    flags = ["--sql-addr", f"127.0.0.1:{port}", "--http-addr", "127.0.0.1:0", "--rpc-addr", "127.0.0.1:0"]
+    flags = [
+        "--sql-addr",
+        f"127.0.0.1:{port}",
+        "--http-addr",
+        "127.0.0.1:0",
+        "--rpc-addr",
+        "127.0.0.1:0",
+    ]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             [str(NODEDB), "start", "--store", str(folder / "store"), "--insecure", *flags],

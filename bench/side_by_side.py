@@ -1,10 +1,12 @@
 """How fast is a node against a PostgreSQL 15 on the same machine, disk and minute?
 
-Both are started fresh on one disk; each benchmark warms both up, then alternates between them, so that a
-slow minute of the machine hits both. Reported are medians and their ratio (nodedb / PostgreSQL; above 1 is
-faster). Client and server share the machine, so absolute numbers mean little; the ratio is the result.
+Both are started fresh on one disk; each benchmark warms both up, then alternates between them, so
+that a slow minute of the machine hits both. Reported are medians and their ratio (nodedb /
+PostgreSQL; above 1 is faster). Client and server share the machine, so absolute numbers mean
+little; the ratio is the result.
 
-Usage: ``make bench`` or ``python -m bench.side_by_side [--name NAME] [--seconds 10] [--rounds 3] [--full]``
+Usage: ``make bench``, or
+``python -m bench.side_by_side [--name NAME] [--seconds 10] [--rounds 3] [--full]``
 """
 
 import argparse
@@ -63,7 +65,16 @@ def pgbench(*arguments: str, clients: int) -> Measure:
     program = find_program("pgbench")
 
     def measure(server: Server, seconds: float) -> float:
-        command = [program, "-n", "-c", str(clients), "-j", str(threads), "-T", str(max(1, round(seconds)))]
+        command = [
+            program,
+            "-n",
+            "-c",
+            str(clients),
+            "-j",
+            str(threads),
+            "-T",
+            str(max(1, round(seconds))),
+        ]
         done = subprocess.run(
             [*command, *arguments],
             env=server.environment(),
@@ -84,7 +95,9 @@ def copy_in(server: Server, _seconds: float) -> float:
     """Rows per second of COPY into an empty table with a primary key."""
     with server.connect() as connection:
         connection.execute("DROP TABLE IF EXISTS big")
-        connection.execute("CREATE TABLE big (id int PRIMARY KEY, bucket int, amount numeric(10,2), label text)")
+        connection.execute(
+            "CREATE TABLE big (id int PRIMARY KEY, bucket int, amount numeric(10,2), label text)"
+        )
         started = time.perf_counter()
         with connection.cursor() as cursor, cursor.copy("COPY big FROM STDIN") as copy:
             for chunk in copy_chunks():
@@ -113,7 +126,7 @@ def aggregate(server: Server, _seconds: float) -> float:
 
 
 def benchmarks(*, full: bool) -> dict[str, tuple[str, Measure]]:
-    """Return (unit, measure) by name, in the order to run them: select before anything has written."""
+    """Return (unit, measure) by name in the order to run: select before anything has written."""
     found: dict[str, tuple[str, Measure]] = {}
     for script, flags in SCRIPTS.items():
         for mode in ("simple", "extended", "prepared") if full else ("simple", "prepared"):
@@ -157,7 +170,7 @@ def run_one(
             ordered = servers if number % 2 == 0 else servers[::-1]
             for server in ordered:
                 getattr(outcome, server.name).append(measure(server, seconds))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  reported in the table; the others still run
         outcome.failure = f"{type(error).__name__}: {error}"
 
 
@@ -179,7 +192,11 @@ def machine() -> dict[str, object]:
 def commit() -> str:
     """Return the commit, with a plus when the work tree differs from it."""
     described = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "describe", "--always", "--dirty=+"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return described.stdout.strip() or "unknown"
 
@@ -190,7 +207,9 @@ def print_line(outcome: Outcome) -> None:
         print(f"{outcome.name:<24} failed: {outcome.failure}", flush=True)
         return
     ours, theirs = statistics.median(outcome.nodedb), statistics.median(outcome.postgresql)
-    spread = max((max(r) - min(r)) / statistics.median(r) for r in (outcome.nodedb, outcome.postgresql))
+    spread = max(
+        (max(r) - min(r)) / statistics.median(r) for r in (outcome.nodedb, outcome.postgresql)
+    )
     print(
         f"{outcome.name:<24} {ours:>12,.0f} {theirs:>12,.0f} {outcome.unit:<7}"
         f" {outcome.ratio:>6.2f}  {spread:>6.0%}",
@@ -200,8 +219,12 @@ def print_line(outcome: Outcome) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", help="only benchmarks whose name contains this; several by commas")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--name", help="only benchmarks whose name contains this; several by commas"
+    )
     parser.add_argument("--seconds", type=float, default=10, help="length of one pgbench run")
     parser.add_argument("--rounds", type=int, default=3, help="runs per system; the median counts")
     parser.add_argument("--full", action="store_true", help="also -M extended")
@@ -247,7 +270,9 @@ def compare(
             for server in (theirs, ours):
                 preparation[server.name] = initialise(server)
                 print(f"pgbench -i -s {SCALE} on {server.name}: {preparation[server.name]:.1f} s")
-        print(f"{'':<24} {'nodedb':>12} {'PostgreSQL':>12} {'':<7} {'ratio':>6}  spread", flush=True)
+        print(
+            f"{'':<24} {'nodedb':>12} {'PostgreSQL':>12} {'':<7} {'ratio':>6}  spread", flush=True
+        )
         for name, (unit, measure) in chosen.items():
             outcome = Outcome(name, unit)
             rounds = 1 if measure is copy_in else arguments.rounds

@@ -1,6 +1,6 @@
 """One node: builds the subsystems in order, starts, drains and stops them.
 
-Order of start: store, engine, log, groups (replay), catalog (bootstrap on an empty store), sessions, HTTP, SQL. A fault
+Order of start: HTTP (answering "starting"), store, engine, log, groups (replay), catalog (bootstrap on an empty store), sessions, SQL. A fault
 in any of them ends the start with an error that names it; what was opened is closed again in reverse order. A fatal storage
 error later stops the node at once, without acknowledging anything more.
 """
@@ -29,6 +29,8 @@ from nodedb.config import NodeConfig
 from nodedb.config.node_config import Address
 from nodedb.errors import StorageError
 from nodedb.http.server import HttpServer
+from nodedb.http.starting import StartingResponder, listen
+from nodedb.kv.fault_points import FaultFlusher, FaultPoint, fault_points
 from nodedb.kv.group import DataGroup
 from nodedb.kv.replicator import Replicator, Timer
 from nodedb.metrics import NodeMetrics
@@ -101,8 +103,37 @@ class Node:
 
     async def _start(self, schedule: LoopSchedule) -> None:
         config = self._config
-        self._open_storage()
-        self.replicator = Replicator(self.wal, self.engine, schedule, self._on_fatal)
+        self._listener = listen(config.http_addr.host, config.http_addr.port)
+        self._closers.append(self._listener.close)
+        responder = StartingResponder(self._listener)
+        responder.start()
+        try:
+            self._open(schedule)
+        finally:
+            responder.stop()
+        self.sessions = SessionManager(
+            transactions=self.transactions,
+            metadata=self.metadata,
+            virtual_tables=virtual_tables(),
+            schedule=schedule,
+            clock=self._clock,
+            make_scram_secret=make_scram_secret,
+            collect_garbage=self.collect_garbage,
+            defaults={k: v for k, v in config.variables.items() if k.lower() in BY_NAME},
+            node_id=config.node_id or 1,
+            rpc_address=str(config.advertise_rpc or config.rpc_addr),
+            connections_max=config.max_connections,
+        )
+        self.metrics = NodeMetrics(self.sessions)
+        await self._start_servers()
+        self._schedule_collection(schedule)
+        self.is_ready = True
+
+    def _open(self, schedule: LoopSchedule) -> None:
+        """Open the store and read the log back."""
+        pass_point = fault_points(os.environ) if self._config.fault_injection else None
+        self._open_storage(pass_point)
+        self.replicator = Replicator(self.wal, self.engine, schedule, self._on_fatal, pass_point)
         self.metadata = MetadataState(self.engine)
         self.group = DataGroup(FIRST_DATA_GROUP, self.engine)
         self.replicator.start_group(METADATA_GROUP, self.metadata)
@@ -122,25 +153,8 @@ class Node:
             self._bootstrap()
         if not self.store.manifest.cluster_id:
             self.store.set_cluster_id(secrets.token_hex(8))
-        self.sessions = SessionManager(
-            transactions=self.transactions,
-            metadata=self.metadata,
-            virtual_tables=virtual_tables(),
-            schedule=schedule,
-            clock=self._clock,
-            make_scram_secret=make_scram_secret,
-            collect_garbage=self.collect_garbage,
-            defaults={k: v for k, v in config.variables.items() if k.lower() in BY_NAME},
-            node_id=config.node_id or 1,
-            rpc_address=str(config.advertise_rpc or config.rpc_addr),
-            connections_max=config.max_connections,
-        )
-        self.metrics = NodeMetrics(self.sessions)
-        await self._start_servers()
-        self._schedule_collection(schedule)
-        self.is_ready = True
 
-    def _open_storage(self) -> None:
+    def _open_storage(self, pass_point: FaultPoint | None) -> None:
         config = self._config
         self.store = Store(str(config.store))
         self._closers.append(self.store.close)
@@ -148,6 +162,7 @@ class Node:
         self.wal = Wal(
             self.store.log_directory(),
             segment_bytes=config.wal_segment_bytes,
+            flusher=None if pass_point is None else FaultFlusher(pass_point),
             compact_limit=lambda group_id: engine_applied[0].recyclable_applied(group_id),
         )
         self._closers.append(self.wal.close)
@@ -188,7 +203,7 @@ class Node:
     async def _start_servers(self) -> None:
         config = self._config
         self.http = HttpServer(self)
-        await self.http.start(config.http_addr.host, config.http_addr.port)
+        await self.http.start(self._listener)
         insecure = (*LOOPBACK_NETWORKS, *config.insecure_network) if config.insecure else ()
         self.sql = PgWireServer(
             self.sessions,
@@ -199,7 +214,11 @@ class Node:
             ),
         )
         context, certificate = _tls(config.certs_dir)
-        await self.sql.start(config.sql_addr.host, config.sql_addr.port, context, certificate)
+        host, port = config.sql_addr
+        try:
+            await self.sql.start(host, port, context, certificate)
+        except OSError as error:
+            raise OSError(error.errno, f"could not listen on {host}:{port} (sql): {os.strerror(error.errno or 0)}") from error
         self.sessions.front_end = self.sql
 
     def _ready_line(self) -> str:
@@ -222,7 +241,7 @@ class Node:
             step(b"\0")
 
         def step(position: bytes) -> None:
-            following, _ = self.group.collect(position, GC_BATCH)
+            following, _ = self.transactions.collect(position, GC_BATCH)
             if following is None:
                 schedule.later(interval, collect)
             else:
@@ -247,7 +266,7 @@ class Node:
             await waiter
         position: bytes | None = b"\0"
         while position is not None:
-            position, _ = self.group.collect(position, GC_BATCH)
+            position, _ = self.transactions.collect(position, GC_BATCH)
             pause: Waiter[None] = Waiter()
             asyncio.get_running_loop().call_soon(pause.set_result, None)
             await pause

@@ -25,15 +25,15 @@ def _resume_in_turn(resume: Callable[[], None]) -> None:
     line.append(resume)
     if len(line) > 1:
         return
-    error: BaseException | None = None
+    first_error: BaseException | None = None
     while line:
         try:
             line[0]()
         except BaseException as caught:  # noqa: BLE001  the others must not starve; raised below
-            error = error or caught
+            first_error = first_error or caught
         line.popleft()
-    if error is not None:
-        raise error
+    if first_error is not None:
+        raise first_error
 
 
 class Waiter(Generic[T]):
@@ -72,6 +72,11 @@ class Waiter(Generic[T]):
             _resume_in_turn(self._resume)
         return True
 
+    @property
+    def error(self) -> BaseException | None:
+        """The exception it was completed with, if so."""
+        return self._error
+
     def on_done(self, resume: Callable[[], None]) -> None:
         """Register the single resumer; only runners call this."""
         assert self._resume is None, "a waiter has one awaiting coroutine"
@@ -106,6 +111,7 @@ class Runner:
     def step(self) -> None:
         """Run until the coroutine waits or ends."""
         send = self._coroutine.send
+        ended_by: BaseException | None = None
         try:
             while True:
                 waiter = send(None)
@@ -114,11 +120,11 @@ class Runner:
                     waiter.on_done(self.step)
                     return
         except StopIteration:
-            error: BaseException | None = None
+            pass
         except BaseException as caught:  # noqa: BLE001  handed to the owner, who decides
-            error = caught
+            ended_by = caught
         self.waiting = None
-        self._on_finish(error)
+        self._on_finish(ended_by)
 
     def interrupt(self, error: BaseException) -> bool:
         """Complete the waiter it stands at with an exception; False if it is not waiting."""

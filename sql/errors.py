@@ -2,7 +2,8 @@
 
 Only ``SqlError`` subclasses may be raised for a client's fault. ``position`` is a 1-based character
 index into the statement (0: none), filled from a ``Span`` by whoever knows one. Messages follow
-PostgreSQL's wording: lower case, no full stop, names in double quotes; detail and hint are sentences.
+PostgreSQL's wording: lower case, no full stop, names in double quotes; detail and hint are
+sentences.
 
 Source: PostgreSQL docs, appendix "PostgreSQL Error Codes", "Error and Notice Message Fields".
 """
@@ -241,6 +242,12 @@ class InvalidArgumentForNtile(SqlError):
     """22014: invalid argument for ntile."""
 
     sqlstate = "22014"
+
+
+class InvalidPrecedingOrFollowingSize(SqlError):
+    """22013: invalid preceding or following size in window function."""
+
+    sqlstate = "22013"
 
 
 class InvalidArgumentForWidthBucket(SqlError):

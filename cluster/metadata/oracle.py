@@ -40,12 +40,20 @@ class TimestampOracle:
         """Start above everything an earlier oracle may have given: its window's end, a packed timestamp."""
         self.last = reserved_until
         self.reserved_until = reserved_until
+        self._durable_until = reserved_until
 
-    def allocate(self, now_ms: int) -> Allocation:
-        """Return the next timestamp; ``now_ms`` is the wall clock, which may lie."""
+    def allocate(self, now_ms: int, count: int = 1) -> Allocation:
+        """Return the first of the next ``count`` timestamps; ``now_ms`` is the wall clock, which may lie."""
         timestamp = max(self.last + 1, now_ms << COUNTER_BITS)
-        self.last = timestamp
-        if timestamp < self.reserved_until:
+        self.last = timestamp + count - 1
+        if self.last < self.reserved_until:
             return Allocation(timestamp, None)
-        self.reserved_until = pack_timestamp(physical_ms(timestamp) + WINDOW_MS)
+        self.reserved_until = pack_timestamp(physical_ms(self.last) + WINDOW_MS)
         return Allocation(timestamp, self.reserved_until)
+
+    def window_decided(self, until: int, *, is_durable: bool) -> None:
+        """Learn what became of a raised window: a refused one must be asked for again."""
+        if is_durable:
+            self._durable_until = max(self._durable_until, until)
+        elif self.reserved_until == until:
+            self.reserved_until = self._durable_until

@@ -100,7 +100,11 @@ def _start(arguments: argparse.Namespace) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(serve())
-    except (StorageError, OSError) as error:
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"nodedb: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except (StorageError, ValueError) as error:
         print(f"nodedb: {error}", file=sys.stderr)
         return 1
 

@@ -34,9 +34,12 @@ DML_CLASSES: Final = (Select, Values, SetOperation, Insert, Update, Delete)
 class PreparedPlan:
     """A bound and planned query or DML statement."""
 
-    __slots__ = ("bound", "checked_privileges", "columns", "is_point_read", "is_read_only", "lock_relations", "plan")
+    __slots__ = ("bound", "checked_privileges", "columns", "is_point_read", "is_read_only", "lock_relations", "plan",
+                 "written_name")  # fmt: skip
 
-    def __init__(self, bound: BoundStatement, plan: PhysicalPlan) -> None:
+    def __init__(self, bound: BoundStatement, plan: PhysicalPlan, written_name: str = "") -> None:
+        self.written_name = written_name or bound.kind.upper()
+        """What PostgreSQL calls it where writing is refused."""
         self.bound = bound
         self.plan = plan
         self.checked_privileges = False
@@ -44,6 +47,12 @@ class PreparedPlan:
         self.is_read_only = bound.kind == "select" and not writes_or_locks(bound)
         self.is_point_read = self.is_read_only and plan.point is not None and plan.point.kind == "get"
         self.lock_relations = tuple(dict.fromkeys(bound.relations))
+
+    def writes_only_temporary(self, catalog: SessionCatalog) -> bool:
+        """Tell whether all it writes are temporary tables, which a read-only transaction may."""
+        written = [relation_id for relation_id, letters in self.bound.privileges if set(letters) & set("awdD")]
+        tables = [catalog.snapshot.get(relation_id) for relation_id in written]
+        return bool(tables) and all(isinstance(table, Table) and table.temporary_session for table in tables)
 
     def check_privileges(self, catalog: SessionCatalog) -> None:
         """Raise InsufficientPrivilege (42501) unless the role may run it; once per plan, for the role is in the key."""
@@ -157,7 +166,9 @@ class PlanCache:
         bound = bind_statement(
             statement, catalog, parameter_types, fixed_parameters=fixed_parameters
         )
-        return PreparedPlan(bound, plan_statement(bound, catalog))
+        locking = statement.locking if isinstance(statement, (Select, SetOperation)) else ()
+        name = f"SELECT FOR {locking[0].strength.upper()}" if locking else ""
+        return PreparedPlan(bound, plan_statement(bound, catalog), name)
 
 
 def is_dml(statement: Statement) -> bool:

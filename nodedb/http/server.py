@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -32,12 +33,13 @@ class HttpServer:
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
         self.port = 0
 
-    async def start(self, host: str, port: int) -> None:
-        """Listen; port 0 takes a free one."""
+    async def start(self, listener: socket.socket) -> None:
+        """Serve a listening socket."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
+        listener.setblocking(False)  # noqa: FBT003  the socket's own interface
+        site = web.SockSite(self._runner, listener)
         await site.start()
-        self.port = self._runner.addresses[0][1]
+        self.port = listener.getsockname()[1]
 
     async def close(self) -> None:
         """Stop listening."""

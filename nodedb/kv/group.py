@@ -9,8 +9,12 @@ grow from entry to entry; a read at ``timestamp`` sees exactly the entries whose
 below it. Left to others: locks, validation, routing, durability (``nodedb.kv.replicator``).
 
 Per vshard, keys and bytes of the newest versions are counted at apply, saved with each engine commit.
+
+Dropped and truncated storage is only noted by its entry and removed piece by piece by ``collect``: a large table must not
+stop the loop. Until then its keys are counted and take room, but no descriptor leads to them.
 """
 
+import struct
 from array import array
 from typing import Final
 
@@ -30,7 +34,8 @@ from nodedb.storage.engine import Engine, Space
 from sql.errors import SnapshotTooOld
 
 _STATE_KEY: Final = b"group-state"
-CLEAR_BATCH: Final = 10_000
+_TIMESTAMP: Final = struct.Struct(">Q")
+_VSHARDS: Final = tuple(vshard.to_bytes(2, "big") for vshard in range(VSHARD_COUNT))
 Item = tuple[bytes, bytes]
 
 
@@ -41,6 +46,7 @@ class _State(msgspec.Struct, array_like=True):
     watermark: int
     vshard_keys: list[int]
     vshard_bytes: list[int]
+    clearing: list[bytes]
 
 
 class DataGroup:
@@ -53,6 +59,7 @@ class DataGroup:
         self._meta: Space = engine.space(f"group{group_id}.meta")
         self.last_timestamp = 0
         self.watermark = 0
+        self.clearing: list[bytes] = []
         self.vshard_keys = array("q", bytes(8 * VSHARD_COUNT))
         self.vshard_bytes = array("q", bytes(8 * VSHARD_COUNT))
         self._load()
@@ -64,13 +71,18 @@ class DataGroup:
         state = msgspec.msgpack.decode(saved, type=_State)
         self.last_timestamp = state.last_timestamp
         self.watermark = state.watermark
+        self.clearing = list(state.clearing)
         self.vshard_keys = array("q", state.vshard_keys)
         self.vshard_bytes = array("q", state.vshard_bytes)
 
     def save(self) -> None:
         """Write the counters into the engine's open transaction; called before each engine commit."""
         state = _State(
-            self.last_timestamp, self.watermark, self.vshard_keys.tolist(), self.vshard_bytes.tolist()
+            self.last_timestamp,
+            self.watermark,
+            self.vshard_keys.tolist(),
+            self.vshard_bytes.tolist(),
+            self.clearing,
         )
         self._meta.put(_STATE_KEY, msgspec.msgpack.encode(state))
 
@@ -87,16 +99,16 @@ class DataGroup:
             case RowWrites():
                 self._apply_writes(value.commit_timestamp, value.writes)
             case ClearStorage():
-                for prefix in value.prefixes:
-                    self._clear(prefix)
+                self.clearing.extend(p for p in value.prefixes if p not in self.clearing)
             case CollectGarbage():
                 self.watermark = max(self.watermark, value.watermark)
 
     def _apply_writes(self, timestamp: int, writes: list[Write]) -> None:
         assert timestamp > self.last_timestamp, "commit timestamps grow along the log"
         rows, history = self.rows, self.history
-        get, put, pack = rows.get, rows.put, HEADER.pack
+        get, put = rows.get, rows.put
         keys, sizes = self.vshard_keys, self.vshard_bytes
+        stamp = _TIMESTAMP.pack(timestamp)
         for vshard, key, payload in writes:
             old = get(key)
             if old is not None:
@@ -106,23 +118,11 @@ class DataGroup:
                     sizes[vshard] -= len(key) + len(old) - HEADER_BYTES
             elif not payload:
                 continue
-            put(key, pack(timestamp, vshard) + payload)
+            put(key, stamp + _VSHARDS[vshard] + payload)
             if payload:
                 keys[vshard] += 1
                 sizes[vshard] += len(key) + len(payload)
         self.last_timestamp = timestamp
-
-    def _clear(self, prefix: bytes) -> None:
-        start, end = prefix_range(prefix)
-        while items := self.rows.scan(start, end, CLEAR_BATCH):
-            for key, value in items:
-                vshard = HEADER.unpack_from(value)[1]
-                if len(value) > HEADER_BYTES:
-                    self.vshard_keys[vshard] -= 1
-                    self.vshard_bytes[vshard] -= len(key) + len(value) - HEADER_BYTES
-                self.rows.delete(key)
-        while self.history.delete_range(start, end, CLEAR_BATCH):
-            pass
 
     # Reading
 
@@ -132,6 +132,10 @@ class DataGroup:
         if value is None or len(value) == HEADER_BYTES:
             return None
         return value[HEADER_BYTES:]
+
+    def has_keys(self, first: bytes, last: bytes) -> bool:
+        """Tell whether any key of [first, last] is there, deleted ones included."""
+        return self.rows.seek_first(first, last + b"\0") is not None
 
     def newest_version(self, key: bytes) -> tuple[int, bytes | None]:
         """Return (commit timestamp, payload); (0, None) for a key never written."""
@@ -145,6 +149,8 @@ class DataGroup:
         """Return the payload visible at ``timestamp``. Raises SnapshotTooOld (72000) below the watermark."""
         value = self.rows.get(key)
         if value is None:
+            # Absent now; below the watermark it may have been there, and its tombstone be collected.
+            self.check_readable(timestamp)
             return None
         if HEADER.unpack_from(value)[0] > timestamp:
             value = self._old_version(key, timestamp)
@@ -202,7 +208,10 @@ class DataGroup:
 
         Returns where to go on (None: a full round is done) and how many entries went. An entry may go when the version
         that replaced it is at or below the watermark; a tombstone in ``rows`` when it is and no history is left below it.
+        Dropped storage goes first, ``limit`` keys a call.
         """
+        if self.clearing:
+            return position, self._clear_some(limit)
         items = self.history.scan(position, b"\xff" * 16, limit)
         removed = 0
         newer_key, newer_timestamp = b"", 0
@@ -219,6 +228,23 @@ class DataGroup:
             self._drop_tombstone(key)
         return (items[-1][0] + b"\0" if len(items) == limit else None), removed
 
+    def _clear_some(self, limit: int) -> int:
+        """Remove some keys of the first prefix of ``clearing``; nobody reads there, and its ids never come again."""
+        start, end = prefix_range(self.clearing[0])
+        items = self.rows.scan(start, end, limit)
+        for key, value in items:
+            if len(value) > HEADER_BYTES:
+                vshard = HEADER.unpack_from(value)[1]
+                self.vshard_keys[vshard] -= 1
+                self.vshard_bytes[vshard] -= len(key) + len(value) - HEADER_BYTES
+        removed = self.rows.delete_range(start, end, len(items)) if items else 0
+        if len(items) < limit:
+            old = self.history.delete_range(start, end, limit - len(items))
+            removed += old
+            if old < limit - len(items):
+                del self.clearing[0]
+        return removed
+
     def _version_above(self, key: bytes, timestamp: int) -> int:
         """Return the commit timestamp of the version that replaced the one at ``timestamp``."""
         above = self.history.scan(key + b"\0" * 8, history_key(key, timestamp), 1, reverse=True)
@@ -231,7 +257,11 @@ class DataGroup:
 
     def _drop_tombstone(self, key: bytes) -> None:
         value = self.rows.get(key)
-        if value is None or len(value) > HEADER_BYTES or HEADER.unpack_from(value)[0] > self.watermark:
+        if (
+            value is None
+            or len(value) > HEADER_BYTES
+            or HEADER.unpack_from(value)[0] > self.watermark
+        ):
             return
         if not self.history.scan(key + b"\0" * 8, key + b"\xff" * 9, 1):
             self.rows.delete(key)

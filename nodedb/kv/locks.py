@@ -45,8 +45,16 @@ CONFLICTS: Final[dict[int, int]] = {
     ACCESS_SHARE: ACCESS_EXCLUSIVE,
     ROW_SHARE: EXCLUSIVE | ACCESS_EXCLUSIVE,
     ROW_EXCLUSIVE: SHARE | SHARE_ROW_EXCLUSIVE | EXCLUSIVE | ACCESS_EXCLUSIVE,
-    SHARE_UPDATE_EXCLUSIVE: SHARE_UPDATE_EXCLUSIVE | SHARE | SHARE_ROW_EXCLUSIVE | EXCLUSIVE | ACCESS_EXCLUSIVE,
-    SHARE: ROW_EXCLUSIVE | SHARE_UPDATE_EXCLUSIVE | SHARE_ROW_EXCLUSIVE | EXCLUSIVE | ACCESS_EXCLUSIVE,
+    SHARE_UPDATE_EXCLUSIVE: SHARE_UPDATE_EXCLUSIVE
+    | SHARE
+    | SHARE_ROW_EXCLUSIVE
+    | EXCLUSIVE
+    | ACCESS_EXCLUSIVE,
+    SHARE: ROW_EXCLUSIVE
+    | SHARE_UPDATE_EXCLUSIVE
+    | SHARE_ROW_EXCLUSIVE
+    | EXCLUSIVE
+    | ACCESS_EXCLUSIVE,
     SHARE_ROW_EXCLUSIVE: ROW_EXCLUSIVE
     | SHARE_UPDATE_EXCLUSIVE
     | SHARE
@@ -141,7 +149,9 @@ class Lock:
             self.modes |= held
         return next(self.blockers(owner, mode, None), None) is None
 
-    def blockers(self, owner: LockOwner, mode: int, before: LockRequest | None) -> Iterator[LockOwner]:
+    def blockers(
+        self, owner: LockOwner, mode: int, before: LockRequest | None
+    ) -> Iterator[LockOwner]:
         """Yield those ``owner`` has to wait for: conflicting holders, then conflicting earlier waiters."""
         mask = CONFLICTS[mode]
         name = owner.deadlock_name
@@ -183,7 +193,7 @@ class LockTable:
             return True
         if current is owner:
             return True
-        lock = current if current.__class__ is Lock else self._inflate(resource, current)  # type: ignore[assignment,arg-type]
+        lock = current if current.__class__ is Lock else self._inflate(resource, current)  # type: ignore[arg-type]
         if lock.holders.get(owner, 0) & mode:
             return True
         if not lock.is_free(owner, mode):
@@ -244,7 +254,9 @@ class LockTable:
             current = locks.get(resource)
             if current is owner:
                 del locks[resource]
-            elif current is not None and isinstance(current, Lock) and current.holders.pop(owner, 0):
+            elif (
+                current is not None and isinstance(current, Lock) and current.holders.pop(owner, 0)
+            ):
                 if current.queue:
                     contended.append(current)
                 elif not current.holders:
@@ -361,7 +373,9 @@ class LockTable:
         path = [start]
         stack = [start.lock.blockers(start.owner, start.mode, start)]
         visited = {name}
-        tickets: dict[tuple[int, int], int] = {(id(start.lock), start.mode): start.ticket}
+        tickets: dict[tuple[int, int], int] = {}
+        if not start.is_upgrade:
+            tickets[id(start.lock), start.mode] = start.ticket
         while stack:
             for blocker in stack[-1]:
                 if blocker.deadlock_name == name:

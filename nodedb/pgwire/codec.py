@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 from nodedb.pgwire import message as m
-from nodedb.session.encoding import decode_utf8
 from nodedb.pgwire.errors import FatalError, framing_lost
+from nodedb.session.encoding import decode_utf8
 from sql.errors import ProgramLimitExceeded, ProtocolViolation
 
 MESSAGE_BYTES_MAX: Final = 256 * 1024 * 1024

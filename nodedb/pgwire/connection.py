@@ -29,7 +29,6 @@ from nodedb.pgwire import backend
 from nodedb.pgwire import message as m
 from nodedb.pgwire.codec import FrontendDecoder
 from nodedb.pgwire.config import PgWireSettings
-from nodedb.session.encoding import decode_utf8
 from nodedb.pgwire.errors import (
     ConnectionLost,
     FatalError,
@@ -56,6 +55,7 @@ from nodedb.session.api import (
     Result,
     ResultColumn,
 )
+from nodedb.session.encoding import decode_utf8
 from nodedb.waiter import Runner, Waiter
 from sql.errors import (
     FeatureNotSupported,
@@ -68,7 +68,9 @@ _LOGGER: Final = logging.getLogger("nodedb.pgwire")
 # An error in one of these discards everything up to Sync.
 _EXTENDED_TAGS: Final = frozenset(b"PBEDCH")
 _SYNC_TAG: Final = ord("S")
-_ROWS_PER_STEP: Final = 256
+# Rows encoded at once: few until their width is known, then about a flush size's worth.
+_ROWS_FIRST: Final = 32
+_ROWS_MAX: Final = 1024
 _SHAPES_MAX: Final = 512
 _TEXT_ONLY: Final = ((), (TEXT_FORMAT,))
 _BINARY_ONLY: Final = (BINARY_FORMAT,)
@@ -209,7 +211,7 @@ class Connection:
         self._wake_input(ConnectionLost("end of input"))
 
     def lost(self) -> None:
-        """Note that the socket is gone. A running statement is cancelled, a commit under way is not."""
+        """Note that the socket is gone. A statement is cancelled, a commit under way is not."""
         self._is_eof = True
         self._is_lost = True
         self._is_write_paused = False
@@ -236,8 +238,9 @@ class Connection:
         if self.session is None:
             self._runner.interrupt(error)
             return
-        # The session decides where the statement may stop: never while its commit is being made durable,
-        # for nobody else may see the locks gone before the rows are there. At the latest we leave after it.
+        # The session decides where the statement may stop: never while its commit is being made
+        # durable, for nobody else may see the locks gone before the rows are there. At the latest
+        # we leave after it.
         self._farewell = error if isinstance(error, FatalError) else None
         self.session.interrupt(error)
         if self._room is not None:
@@ -394,7 +397,7 @@ class Connection:
             elif type(message) is m.Bind:
                 if message.parameters:
                     _check_text_parameters(message)
-                if not message.portal and self._answer_at_once(session, message):
+                if not message.portal and await self._answer_at_once(session, message):
                     continue
                 await session.bind(
                     message.portal,
@@ -421,8 +424,8 @@ class Connection:
             else:
                 await self._handlers[type(message)](message)
 
-    def _answer_at_once(self, session: FrontEndSession, bind: m.Bind) -> bool:
-        """Answer Bind and the usual messages behind it in one step, when the session can; else change nothing."""
+    async def _answer_at_once(self, session: FrontEndSession, bind: m.Bind) -> bool:
+        """Answer Bind and what usually follows in one step if the session can; else do nothing."""
         decoder = self.decoder
         if decoder.follows(_DESCRIBE_EXECUTE_SYNC):
             messages = _DESCRIBE_EXECUTE_SYNC
@@ -430,22 +433,27 @@ class Connection:
             messages = _EXECUTE_SYNC
         else:
             return False
+        formats = bind.result_formats
+        if len(formats) > 1 or (formats and formats[0] not in FORMAT_CODES):
+            return False
         answer = session.execute_at_once(bind.statement, bind.parameters, bind.parameter_formats)
         if answer is None:
-            return False
-        columns = answer.columns
-        formats = bind.result_formats
-        if len(formats) != len(columns):
-            if len(formats) > 1:
-                return False  # an error, which bind words
-            formats = (formats[0] if formats else 0,) * len(columns)
+            answer = await session.execute_in_one_step(
+                bind.statement, bind.parameters, bind.parameter_formats
+            )
+            if answer is None:
+                return False
         decoder.skip(messages)
-        shape = self._shape(session, columns, formats)
+        columns = answer.columns
         out = self.out
         out += backend.BIND_COMPLETE
-        if messages is _DESCRIBE_EXECUTE_SYNC:
-            out += shape.row_description
-        shape.encode(answer.rows, out)
+        if columns is not None:
+            shape = self._shape(session, columns, (formats[0] if formats else 0,) * len(columns))
+            if messages is _DESCRIBE_EXECUTE_SYNC:
+                out += shape.row_description
+            shape.encode(answer.rows, out)
+        elif messages is _DESCRIBE_EXECUTE_SYNC:
+            out += backend.NO_DATA
         out += backend.command_complete(answer.tag)
         self._ready(session)
         return True
@@ -501,7 +509,7 @@ class Connection:
     async def _on_query(self, message: m.Query) -> None:
         session = self._require_session()
         answer = session.query_at_once(message.text)
-        if answer is not None:
+        if answer is not None and answer.columns is not None:
             shape = self._shape(session, answer.columns, (0,) * len(answer.columns))
             self.out += shape.row_description
             shape.encode(answer.rows, self.out)
@@ -604,7 +612,7 @@ class Connection:
             rows = result.rows
             if rows or result.more is not None:
                 encode = self._shape(session, columns, formats).encode
-                if result.more is None and len(rows) <= _ROWS_PER_STEP:
+                if result.more is None and len(rows) <= _ROWS_FIRST:
                     encode(rows, out)
                 else:
                     await self._stream(result, encode)
@@ -623,11 +631,19 @@ class Connection:
     async def _stream(self, result: Result, encode: RowEncoder) -> None:
         """Write rows batch by batch, in pieces that keep the buffer near its flush size."""
         limit = self.settings.output_bytes_flush
+        out = self.out
         rows = result.rows
+        step = _ROWS_FIRST
         while True:
-            for start in range(0, len(rows), _ROWS_PER_STEP):
-                encode(rows[start : start + _ROWS_PER_STEP], self.out)
-                if len(self.out) >= limit:
+            start = 0
+            while start < len(rows):
+                before = len(out)
+                encode(rows[start : start + step], out)
+                start += step
+                # Wide rows must not pile up to a multiple of the flush size, nor narrow ones cost
+                # a call each.
+                step = min(max(step * limit // (len(out) - before + 1), 1), 2 * step, _ROWS_MAX)
+                if len(out) >= limit:
                     await self._give_way()
             if result.more is None:
                 return

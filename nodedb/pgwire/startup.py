@@ -12,8 +12,8 @@ import dataclasses
 import struct
 from typing import Final
 
-from nodedb.session.encoding import decode_utf8
 from nodedb.pgwire.errors import FatalError, framing_lost
+from nodedb.session.encoding import decode_utf8
 from sql.errors import (
     CharacterNotInRepertoire,
     FeatureNotSupported,

@@ -117,8 +117,8 @@ class AnswerAtOnce(Protocol):
     """The whole answer of a statement that needed nothing but itself."""
 
     @property
-    def columns(self) -> tuple[ResultColumn, ...]:
-        """The columns; the same object each time."""
+    def columns(self) -> tuple[ResultColumn, ...] | None:
+        """The columns, None for no rows; the same object each time."""
 
     @property
     def rows(self) -> Sequence[Row]:
@@ -159,6 +159,11 @@ class FrontEndSession(Protocol):
         self, statement: str, values: Sequence[bytes | None], formats: Sequence[int]
     ) -> "AnswerAtOnce | None":
         """Bind, execute and sync a prepared statement in one step, if it is that simple; None changes nothing."""
+
+    async def execute_in_one_step(
+        self, statement: str, values: Sequence[bytes | None], formats: Sequence[int]
+    ) -> "AnswerAtOnce | None":
+        """Do the same for a statement that may have to wait; None changes nothing, errors are as of ``execute``."""
 
     def query_at_once(self, text: str) -> "AnswerAtOnce | None":
         """Run a simple query in one step, if it is that simple; None changes nothing."""

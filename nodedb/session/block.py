@@ -87,6 +87,7 @@ class TransactionBlock:
             if self.state == "idle":
                 self.state = "implicit"
         self.transaction.lock_timeout_ms = self._settings.lock_timeout_ms
+        self.transaction.is_snapshot = self._settings.is_snapshot
         return self.transaction
 
     def begin(self, now: int) -> bool:
@@ -96,6 +97,11 @@ class TransactionBlock:
         self.ensure_transaction(now)
         self.state = "open"
         return True
+
+    def follow_isolation(self) -> None:
+        """The isolation level was set: the running transaction learns it before its first statement."""
+        if self.transaction is not None:
+            self.transaction.is_snapshot = self._settings.is_snapshot
 
     def ensure_overlay(self) -> CatalogOverlay:
         """Return the transaction's catalog changes, starting them on the newest catalog."""

@@ -18,7 +18,7 @@ import abc
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from nodedb.session.encoding import decode_utf8, is_utf8
 from sql.errors import BadCopyFileFormat, CharacterNotInRepertoire, ProgramLimitExceeded
@@ -70,6 +70,9 @@ class _LineDecoder(abc.ABC):
     def __init__(self, options: CopyOptions) -> None:
         self.options = options
         self.line_number = 0
+        self.row_lines: Sequence[int] = ()
+        """The line numbers of the rows that the last call returned."""
+        self._taken_lines: list[int] = []
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._line_end = ""  # "" until the first one is seen
@@ -111,6 +114,7 @@ class _LineDecoder(abc.ABC):
         if not self._is_amid_record:
             return rows
         # The end of the data completes it.
+        self.row_lines = self._taken_lines = [*self.row_lines]
         self._take_record(self._last_record(), rows)
         return rows
 
@@ -167,9 +171,11 @@ class _LineDecoder(abc.ABC):
                 self._take_header(self._split_plain([header])[0], header)
             rows = self._split_plain(lines)
             self._check_counts(rows, lines)
+            self.row_lines = range(self.line_number + 1, self.line_number + len(lines) + 1)
             self.line_number += len(lines)
             return rows
         rows = []
+        self.row_lines = self._taken_lines = []
         for line in text.split("\r" if self._line_end == "\r" else "\n")[:-1]:
             record = self._take_line(line)
             if record is not None:
@@ -191,6 +197,7 @@ class _LineDecoder(abc.ABC):
             self._take_header(row, record)
         else:
             self._check_count(row, record)
+            self._taken_lines.append(self.line_number)
             rows.append(row)
 
     def _is_plain(self, text: str) -> bool:
@@ -516,13 +523,18 @@ class CsvCopyDecoder(_LineDecoder):
 RowWriter = Callable[[Sequence[str | None]], bytes]
 
 
-def text_row_writer(options: CopyOptions) -> RowWriter:
-    """Return a function that writes one row in text format, newline included."""
-    delimiter, null = options.delimiter, options.null
+def _text_escapes(delimiter: str) -> tuple[dict[int, str], Callable[[str], object]]:
+    """Return the translation of what text format escapes, and a search for any of it."""
     table = {ord(text): f"\\{name}" for name, text in _BACKSLASH_LETTERS.items()}
     table |= {ord("\\"): "\\\\"}
     table.setdefault(ord(delimiter), f"\\{delimiter}")
-    needs_escape = re.compile("[" + re.escape("".join(map(chr, table))) + "]").search
+    return table, re.compile("[" + re.escape("".join(map(chr, table))) + "]").search
+
+
+def text_row_writer(options: CopyOptions) -> RowWriter:
+    """Return a function that writes one row in text format, newline included."""
+    delimiter, null = options.delimiter, options.null
+    table, needs_escape = _text_escapes(delimiter)
 
     def write(row: Sequence[str | None]) -> bytes:
         fields = [
@@ -530,6 +542,34 @@ def text_row_writer(options: CopyOptions) -> RowWriter:
             for value in row
         ]
         return (delimiter.join(fields) + "\n").encode()
+
+    return write
+
+
+def text_batch_writer(
+    options: CopyOptions, convert: Sequence[Callable[[Any], str]], plain: Sequence[bool]
+) -> Callable[[Sequence[Sequence[Any]]], list[bytes]]:
+    """Return what writes rows of datums in text format, column by column; ``plain`` columns never need an escape."""
+    delimiter, null = options.delimiter, options.null
+    table, needs_escape = _text_escapes(delimiter)
+
+    def column(values: Sequence[Any], output: Callable[[Any], str], *, is_plain: bool) -> Sequence[str]:
+        if None in values:
+            texts = [None if value is None else output(value) for value in values]
+            if not is_plain and needs_escape("".join([text for text in texts if text is not None])):
+                return [null if text is None else text.translate(table) for text in texts]
+            return [null if text is None else text for text in texts]
+        written = list(map(output, values))
+        if not is_plain and needs_escape("".join(written)):
+            return [text.translate(table) for text in written]
+        return written
+
+    def write(rows: Sequence[Sequence[Any]]) -> list[bytes]:
+        columns = [
+            column(values, output, is_plain=is_plain)
+            for values, output, is_plain in zip(zip(*rows, strict=True), convert, plain, strict=True)
+        ]
+        return [(delimiter.join(fields) + "\n").encode() for fields in zip(*columns, strict=True)]
 
     return write
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from nodedb.session.api import Result
 from nodedb.session.prepared import Portal, PreparedStatement
+from sql.ast import query as q
 from sql.ast import utility as u
 from sql.errors import (
     DuplicateCursor,
+    FeatureNotSupported,
     InvalidCursorName,
     NoActiveSqlTransaction,
     ObjectNotInPrerequisiteState,
@@ -28,11 +30,13 @@ async def declare(
     """DECLARE CURSOR."""
     if not statement.hold and session.block.state != "open" and not in_multi_statement:
         raise NoActiveSqlTransaction("DECLARE CURSOR can only be used in transaction blocks")
+    _check_updatable(statement)
     if statement.name in session.portals:
         raise DuplicateCursor(f'cursor "{statement.name}" already exists')
     prepared = PreparedStatement("", "", statement.query, ())
     session.plan_prepared(prepared)
-    portal = Portal(statement.name, prepared, (), (1,) if statement.binary else ())
+    columns = prepared.columns or ()
+    portal = Portal(statement.name, prepared, (), (int(statement.binary),) * len(columns))
     portal.is_cursor = True
     portal.is_held = statement.hold
     portal.is_binary = statement.binary
@@ -42,8 +46,31 @@ async def declare(
     await session.open_portal(portal)
     if statement.hold:
         await _read_up_to(portal, None)
-    session.portals[statement.name] = portal
+    session.keep_portal(portal)
     return Result("DECLARE CURSOR")
+
+
+def _check_updatable(statement: u.DeclareCursor) -> None:
+    """Refuse what goes with locking rows neither in PostgreSQL nor here (0A000)."""
+    query = statement.query
+    clause = getattr(query, "with_clause", None)
+    ctes = () if clause is None else clause.tables
+    if any(not isinstance(cte.statement, (q.Select, q.SetOperation, q.Values)) for cte in ctes):
+        raise FeatureNotSupported("DECLARE CURSOR must not contain data-modifying statements in WITH")
+    locking = getattr(query, "locking", ())
+    if not locking:
+        return
+    strength = locking[0].strength.upper()
+    if statement.hold:
+        raise FeatureNotSupported(
+            f"DECLARE CURSOR WITH HOLD ... FOR {strength} is not supported",
+            detail="Holdable cursors must be READ ONLY.",
+        )
+    if statement.scroll:
+        raise FeatureNotSupported(
+            f"DECLARE SCROLL CURSOR ... FOR {strength} is not supported",
+            detail="Scrollable cursors must be READ ONLY.",
+        )
 
 
 def _find(session: Session, name: str) -> Portal:
@@ -69,11 +96,30 @@ async def _read_up_to(portal: Portal, count: int | None) -> list[Row]:
 async def fetch(session: Session, statement: u.Fetch) -> Result:
     """FETCH and MOVE. ``position`` is the row the cursor stands on: 0 before the first."""
     portal = _find(session, statement.cursor)
-    rows = await _rows(portal, statement)
+    if portal.is_failed:
+        raise ObjectNotInPrerequisiteState(f'portal "{portal.name}" cannot be run')
+    try:
+        rows = await _rows(portal, statement)
+    except ObjectNotInPrerequisiteState:
+        raise
+    except BaseException:
+        portal.is_failed = True
+        raise
     verb = "MOVE" if statement.move else "FETCH"
     result = Result(f"{verb} {len(rows)}", None if statement.move else portal.prepared.columns)
     if not statement.move:
         result.rows = rows
+    return result
+
+
+async def execute(session: Session, portal: Portal, row_limit: int) -> Result:
+    """Answer an Execute message for a cursor that SQL declared: FETCH by other means."""
+    if portal.is_failed:
+        raise ObjectNotInPrerequisiteState(f'portal "{portal.name}" cannot be run')
+    rows = await _forward(portal, row_limit or None)
+    result = Result(f"SELECT {len(rows)}", portal.prepared.columns, rows)
+    result.suspended = bool(row_limit) and len(rows) == row_limit
+    session.count_rows(len(rows))
     return result
 
 
@@ -96,6 +142,8 @@ async def _rows(portal: Portal, statement: u.Fetch) -> list[Row]:
 
 async def _forward(portal: Portal, count: int | None) -> list[Row]:
     if count == 0:
+        if portal.position > 0:
+            _require_scroll(portal)
         return await _absolute(portal, portal.position)
     start = portal.position
     kept = await _read_up_to(portal, None if count is None else start + count)
@@ -137,8 +185,7 @@ def _require_scroll(portal: Portal) -> None:
 async def close(session: Session, statement: u.CloseCursor) -> Result:
     """CLOSE name or CLOSE ALL."""
     if not statement.name:
-        for name in [name for name, portal in session.portals.items() if portal.is_cursor]:
-            await session.close_portal(name)
+        session.drop_cursors()
         return Result("CLOSE CURSOR ALL")
     _find(session, statement.name)
     await session.close_portal(statement.name)

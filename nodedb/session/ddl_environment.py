@@ -57,7 +57,9 @@ class SessionDdlEnvironment:
         """The session's process id."""
         return self._session.process_id
 
-    def notice(self, severity: str, sqlstate: str, message: str, detail: str = "", hint: str = "") -> None:
+    def notice(
+        self, severity: str, sqlstate: str, message: str, detail: str = "", hint: str = ""
+    ) -> None:
         """Queue a NoticeResponse."""
         self._session.notice(severity, sqlstate, message, detail, hint)
 

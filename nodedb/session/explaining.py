@@ -67,7 +67,7 @@ async def explain(session: Session, statement: u.Explain, portal: Portal) -> Res
     plan = session.plan_prepared(prepared)
     planning_us = int((session.node.clock.monotonic() - started) * 1_000_000)
     options = dataclasses.replace(options, planning_us=planning_us)
-    context = await session.new_context(parameters, plan)
+    context = await session.new_context(parameters, plan, will_run=options.analyze)
     lines = await explain_lines(plan.plan, options, context)
     if options.format == "json":
         lines = ["\n".join(lines)]

@@ -68,7 +68,7 @@ async def _analyze_table(session: Session, table: Table) -> None:
 
 async def vacuum(session: Session, statement: u.Vacuum, *, in_multi_statement: bool) -> Result:
     """Collect garbage down to the watermark that old readers allow."""
-    if session.block.state == "open" or in_multi_statement:
+    if session.block.state == "open" or in_multi_statement or session.is_pipelined:
         raise ActiveSqlTransaction("VACUUM cannot run inside a transaction block")
     tables = _tables(session, statement)
     await session.node.collect_garbage()

@@ -35,6 +35,8 @@ from sql.errors import (
 )
 
 FIRST_PROCESS_ID: Final = 1000
+ROOM_CHECK_SECONDS: Final = 0.1
+"""What is written meanwhile fits into the reserves that the check keeps."""
 
 
 class FrontEnd(Protocol):
@@ -87,7 +89,15 @@ class SessionManager:
         self.front_end: FrontEnd | None = None
         self._defaults = defaults
         self._connections_max = connections_max
+        self._room_until = 0.0
         self._next_process_id = FIRST_PROCESS_ID
+
+    def ensure_room(self) -> None:
+        """Refuse what needs space when the disk or the map is full (53100); asks the system but ten times a second."""
+        now = self.clock.monotonic()
+        if now >= self._room_until:
+            self.transactions.replicator.ensure_room(0)
+            self._room_until = now + ROOM_CHECK_SECONDS
 
     def credential(self, role: str) -> Credential | None:
         """Return what authentication needs of a role."""

@@ -31,13 +31,15 @@ async def run(session: Session, plan: PreparedPlan, parameters: tuple[Datum, ...
     """Run a point plan; None when it has to take the general path."""
     point = plan.plan.point
     assert point is not None
+    session.block.has_snapshot = True
     if not plan.checked_privileges:
         plan.check_privileges(session.catalog())
     if point.kind == "get":
         return await _get(session, plan, point, parameters)
     if point.needs_foreign_keys:
         return None
-    session.check_writable(point.kind.upper())
+    if session.settings.is_read_only and not point.table.temporary_session:
+        session.check_writable(point.kind.upper())
     return await _write(session, plan, point, parameters)
 
 
@@ -80,7 +82,8 @@ async def _write(
     session: Session, plan: PreparedPlan, point: Any, parameters: tuple[Datum, ...]
 ) -> Result:
     manager = session.node.transactions
-    manager.replicator.ensure_room(0)
+    if point.kind != "delete":
+        session.node.ensure_room()
     transaction = session.block.ensure_transaction(session.query_start)
     locks = manager.locks
     if not locks.try_acquire(transaction, point.table.id, ROW_EXCLUSIVE):
@@ -116,6 +119,7 @@ async def _change(manager: Any, transaction: Any, store: Any, point: Any, contex
     mode = ROW_UPDATE if point.kind == "delete" or point.changes_key else ROW_NO_KEY_UPDATE
     if not manager.locks.try_acquire(transaction, encoded, mode):
         await manager.wait_for_lock(transaction, encoded, mode)
+    store.check_serializable(encoded)
     payload = store.newest_payload(encoded)
     if payload is None:
         return None

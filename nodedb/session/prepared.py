@@ -131,6 +131,7 @@ class Portal:
         "prepared",
         "query_text",
         "serial",
+        "tag",
         "was_committed",
     )
 
@@ -156,5 +157,6 @@ class Portal:
         self.is_failed = False
         self.was_committed = False
         self.serial = 0
+        self.tag = ""
         self.query_text = prepared.text
         self.created_at = 0

@@ -281,5 +281,3 @@ async def run_query_into(session: Session, query: q.Query, table: Table) -> int:
     portal = Portal("", prepared, (), ())
     await session.run_portal(portal)
     return session.last_affected
-
-

@@ -74,6 +74,7 @@ class Services:
 
     def set_setting(self, name: str, value: str, *, local: bool) -> str:
         """SET a variable; returns the new SHOW text."""
+        self._session.block.ensure_transaction(self._session.query_start)
         self._session.settings.set(name, value, local=local)
         return self._session.settings.show(name)
 

@@ -21,15 +21,17 @@ from nodedb.catalog.ddl.execute import execute_ddl
 from nodedb.catalog.session_catalog import SessionCatalog
 from nodedb.clock import sql_timestamp
 from nodedb.gateway.plan_cache import PreparedPlan, as_dml, is_dml
-from nodedb.session import express, point, temporary
+from nodedb.session import cursors, express, point, temporary
 from nodedb.session.api import Notice, Notification, Result, ResultColumn, StatementDescription
 from nodedb.session.block import TransactionBlock
+from nodedb.session.command_names import command_name
 from nodedb.session.ddl_environment import SessionDdlEnvironment
 from nodedb.session.prepared import Portal, PreparedStatement
 from nodedb.session.services import Services
 from nodedb.session.settings import Settings
 from nodedb.session.utility import UTILITY_CLASSES, execute_utility, utility_columns
 from nodedb.waiter import Interrupts, Waiter
+from sql.ast import utility as u
 from sql.ast.query import TypeName
 from sql.ast.utility import (
     Commit,
@@ -52,8 +54,10 @@ from sql.errors import (
     InvalidCursorName,
     InvalidParameterValue,
     InvalidSqlStatementName,
+    ObjectNotInPrerequisiteState,
     ProtocolViolation,
     QueryCanceled,
+    ReadOnlySqlTransaction,
     SqlError,
     UniqueViolation,
 )
@@ -80,6 +84,12 @@ NORMALIZED_LITERALS_MAX: Final = 64
 EXPRESS_ENTRIES_MAX: Final = 256
 _LITERAL_TYPES: Final[dict[str, SqlType | None]] = {"int4": INT4, "int8": INT8, "numeric": NUMERIC, "string": None}
 _EXIT_STATEMENTS: Final = (Commit, Rollback, RollbackToSavepoint)
+# What neither reads nor writes rows, hence settles nothing about the transaction's snapshot.
+_NEEDS_NO_SNAPSHOT: Final = (
+    u.Begin, u.Commit, u.Rollback, u.Savepoint, u.ReleaseSavepoint, u.RollbackToSavepoint, u.PrepareTransaction,
+    u.SetTransaction, u.SetConstraints, u.SetVariable, u.ShowVariable, u.ResetVariable, u.ShowCluster, u.Fetch,
+    u.LockTable, u.Listen, u.Unlisten, u.Notify, u.Checkpoint, u.CloseCursor, u.Deallocate, u.Discard,
+)  # fmt: skip
 
 
 class ParsedSimple:
@@ -133,15 +143,21 @@ class Session:
         self.is_running = False
         self.in_multi_statement = False
         self.last_affected = 0
+        self.row_count = 0
         self.login_user_id = user_id
         self._catalog: SessionCatalog | None = None
         self._catalog_key: object = None
         self._slice_start = 0.0
         self._work_start = 0.0
+        self._has_executed = False
+        self.is_pipelined = False
+        """Statements of the same extended-query batch have run in the transaction before this one."""
         self._express: dict[tuple[str, tuple[str, ...]], tuple[PreparedStatement, object, int]] = {}
         self.statistics_text = ""
         settings.set_reg_resolver(_SessionRegResolver(self))
         self.point_context: ExecutionContext | None = None
+        settings.on_role_change = self._role_changed
+        self.block.on_portals_lost = self._lose_portals
 
     # What the front end reads
 
@@ -226,7 +242,7 @@ class Session:
 
     def simple_statements(self, text: str) -> list[ParsedSimple]:
         """Parse a simple query."""
-        self._begin_work(text)
+        self.begin_work(text)
         if self.block.state != "failed" and len(text) <= NORMALIZED_CHARACTERS_MAX:
             normalized = self._normalized(text)
             if normalized is not None:
@@ -279,6 +295,8 @@ class Session:
         """Run one statement of a simple query."""
         multiple = not is_last or self.block.state == "implicit"
         self.in_multi_statement = multiple
+        self.is_pipelined = False
+        self._next_statement(statement.text)
         portal = statement.portal
         if portal is None:
             prepared = PreparedStatement("", statement.text, statement.statement, ())
@@ -317,6 +335,12 @@ class Session:
     ) -> express.ExpressAnswer | None:
         """Answer a prepared point read on the spot, if that is all it is."""
         return express.run_prepared(self, statement, values, formats)
+
+    async def execute_in_one_step(
+        self, statement: str, values: Sequence[bytes | None], formats: Sequence[int]
+    ) -> express.ExpressAnswer | None:
+        """Bind, execute and sync a point statement, BEGIN or COMMIT; None when it is something else."""
+        return await express.run_step(self, statement, values, formats)
 
     def query_at_once(self, text: str) -> express.ExpressAnswer | None:
         """Answer a simple query on the spot, if it is a point read planned before."""
@@ -364,7 +388,7 @@ class Session:
 
     async def parse(self, name: str, text: str, parameter_oids: Sequence[int]) -> None:
         """Create a prepared statement."""
-        self._begin_work(text)
+        self.begin_work(text)
         if name and name in self.prepared:
             raise DuplicatePreparedStatement(f'prepared statement "{name}" already exists')
         self.prepared.pop(name, None)
@@ -372,7 +396,7 @@ class Session:
         declared = tuple(_declared_type(oid) for oid in parameter_oids)
         prepared = PreparedStatement(name, text, statement, declared)
         prepared.prepared_at = self.query_start
-        if self.block.state == "failed" and not isinstance(statement, _EXIT_STATEMENTS):
+        if self.block.state == "failed" and not _ends_failed_block(statement):
             self.block.check_usable()
         if statement is not None and is_dml(statement):
             self._plan(prepared)
@@ -437,8 +461,8 @@ class Session:
         """Create a portal."""
         prepared = self.statement(statement)
         if not self.is_running:
-            self._begin_work(prepared.text)
-        if self.block.state == "failed" and not isinstance(prepared.statement, _EXIT_STATEMENTS):
+            self.begin_work(prepared.text)
+        if self.block.state == "failed" and not _ends_failed_block(prepared.statement):
             self.block.check_usable()
         if portal:
             old = self.portals.get(portal)
@@ -447,12 +471,12 @@ class Session:
         else:
             old = self.portals.pop("", None)
             if old is not None and old.execution is not None:
-                _close_execution(old)
+                close_execution(old)
         if prepared.plan is not None:
             self._plan(prepared)
         values = prepared.decode(parameters, parameter_formats, self.settings.format)
-        self.portals[portal] = Portal(
-            portal, prepared, values, _spread(result_formats, self._columns_of(prepared))
+        self.keep_portal(
+            Portal(portal, prepared, values, _spread(result_formats, self._columns_of(prepared)))
         )
 
     async def describe_statement(self, name: str) -> StatementDescription:
@@ -460,7 +484,10 @@ class Session:
         prepared = self.statement(name)
         if prepared.plan is not None and self.block.state != "failed":
             self._plan(prepared)
-        return StatementDescription(prepared.parameter_types, self._columns_of(prepared))
+        columns = self._columns_of(prepared)
+        if columns is not None:
+            self.block.check_usable()
+        return StatementDescription(prepared.parameter_types, columns)
 
     def _columns_of(self, prepared: PreparedStatement) -> tuple[ResultColumn, ...] | None:
         if prepared.plan is None and prepared.statement is not None:
@@ -478,6 +505,8 @@ class Session:
         """Return a portal's columns and formats."""
         portal = self.portal(name)
         columns = self._columns_of(portal.prepared)
+        if columns is not None:
+            self.block.check_usable()
         return columns, portal.formats
 
     def portal_formats(self, name: str) -> Sequence[int]:
@@ -488,8 +517,13 @@ class Session:
         """Run or resume a portal."""
         found = self.portal(portal)
         if not self.is_running:
-            self._begin_work(found.prepared.text)
+            self.begin_work(found.prepared.text)
+        self._next_statement(found.prepared.text)
         self.query_text = found.prepared.text
+        self.in_multi_statement = True  # the transaction lasts to the Sync
+        self.is_pipelined = self.block.state == "implicit"
+        if found.is_cursor:
+            return await cursors.execute(self, found, row_limit)
         return await self._run(found, row_limit, in_multi_statement=False)
 
     async def close_statement(self, name: str) -> None:
@@ -500,7 +534,7 @@ class Session:
         """Forget a portal."""
         found = self.portals.pop(name, None)
         if found is not None:
-            _close_execution(found)
+            close_execution(found)
 
     async def sync(self) -> None:
         """End of an extended-query batch: the implicit transaction commits."""
@@ -508,7 +542,7 @@ class Session:
             await self.commit()
         if self.portals and self.block.state == "idle":
             self._drop_portals()
-        self._end_work()
+        self.end_work()
 
     # What other parts of the session ask for
 
@@ -542,38 +576,36 @@ class Session:
         transaction = self.block.ensure_transaction(self.query_start)
         self.node.transactions.end_statement(transaction)
 
+    def count_rows(self, count: int) -> None:
+        """Note rows returned or written, for the statistics of statements."""
+        self.row_count += count
+
     async def end_copy(self) -> None:
         """COPY FROM is complete: outside a block it commits now."""
         if self.block.state == "implicit" and not self.in_multi_statement:
             await self.commit()
 
-    def set_role(self, name: str | None) -> None:
+    def set_role(self, name: str | None, *, local: bool = False) -> None:
         """SET ROLE; None or "none" goes back to the session user. Errors: 22023 unknown, 42501."""
-        if name is None or name == "none":
-            self.user_id = self.session_user_id
-        else:
-            self.user_id = self._role_for(name, self.session_user_id).id
-        self.settings.set("role", name or "none", local=False, internal=True)
-        self._role_changed()
+        if name is not None and name != "none":
+            self._role_for(name, self.session_user_id)
+        self.settings.set("role", name or "none", local=local, internal=True)
 
-    def set_session_authorization(self, name: str | None) -> None:
+    def set_session_authorization(self, name: str | None, *, local: bool = False) -> None:
         """SET SESSION AUTHORIZATION; None goes back to the role that logged in. Errors: 22023, 42501."""
-        snapshot = self.node.metadata.catalog
-        if name is None or name == "default":
-            self.session_user_id = self.login_user_id
-        else:
+        snapshot = self.catalog().snapshot
+        login = snapshot.role_by_id(self.login_user_id)
+        if name is not None and name != "default":
             role = snapshot.role(name)
             if role is None:
                 raise InvalidParameterValue(f'role "{name}" does not exist')
-            login = snapshot.role_by_id(self.login_user_id)
             if role.id != self.login_user_id and (login is None or not login.superuser):
                 raise InsufficientPrivilege("permission denied to set session authorization")
-            self.session_user_id = role.id
-        self.user_id = self.session_user_id
+            login = role
         self.settings.set(
-            "session_authorization", self.services.session_user_name, local=False, internal=True
+            "session_authorization", "" if login is None else login.name, local=local, internal=True
         )
-        self._role_changed()
+        self.settings.set("role", "none", local=local, internal=True)
 
     def _role_for(self, name: str, member_id: int) -> Role:
         snapshot = self.catalog().snapshot
@@ -587,8 +619,16 @@ class Session:
         return role
 
     def _role_changed(self) -> None:
-        is_superuser = self.catalog().is_superuser
-        self.settings.set("is_superuser", "on" if is_superuser else "off", local=False, internal=True)
+        """Follow the variables role and session_authorization, which were set or rolled back."""
+        snapshot = self.catalog().snapshot
+        session_user = snapshot.role(self.settings.get("session_authorization"))
+        if session_user is not None:
+            self.session_user_id = session_user.id
+        name = self.settings.get("role")
+        role = None if name == "none" else snapshot.role(name)
+        self.user_id = self.session_user_id if role is None else role.id
+        is_superuser = acl.is_superuser(snapshot, self.user_id)
+        self.settings.set_default("is_superuser", "on" if is_superuser else "off")
         self.settings.search_path_version += 1
 
     async def set_constraints(self, names: list[str], *, deferred: bool) -> None:
@@ -613,7 +653,11 @@ class Session:
     async def _run(self, portal: Portal, row_limit: int, *, in_multi_statement: bool) -> Result:
         """Run a portal's statement, or go on with its rows; a duplicate key's error learns its schema here."""
         try:
-            return await self._run_statement(portal, row_limit, in_multi_statement=in_multi_statement)
+            result = await self._run_statement(portal, row_limit, in_multi_statement=in_multi_statement)
+            if result.more is None:
+                count = result.tag.rpartition(" ")[2]
+                self.row_count += int(count) if count.isdigit() else len(result.rows)
+            return result
         except UniqueViolation as error:
             if not error.schema and portal.prepared.plan is not None:
                 error.schema = self._schema_of(error.table, portal.prepared.plan)
@@ -637,12 +681,13 @@ class Session:
             result = Result("")
             result.empty = True
             return result
-        if self.block.state == "failed" and not isinstance(statement, _EXIT_STATEMENTS):
+        if self.block.state == "failed" and not _ends_failed_block(statement):
             self.block.check_usable()
         if prepared.plan is None:
             return await self._run_other(portal, statement, in_multi_statement=in_multi_statement)
         if portal.execution is None and not portal.finished:
             plan = prepared.plan
+            self.block.has_snapshot = True
             if plan.plan.point is not None and not row_limit:
                 result_or_none = await point.run(self, plan, portal.parameters)
                 if result_or_none is not None:
@@ -656,16 +701,20 @@ class Session:
         context = await self.new_context(portal.parameters, plan)
         portal.execution = plan.plan.open(context)
 
-    async def new_context(self, parameters: tuple[Datum, ...], plan: PreparedPlan | None) -> ExecutionContext:
-        """Prepare one execution: privileges, room, table locks, snapshot."""
+    async def new_context(
+        self, parameters: tuple[Datum, ...], plan: PreparedPlan | None, *, will_run: bool = True
+    ) -> ExecutionContext:
+        """Prepare one execution: privileges, room, table locks, snapshot. EXPLAIN alone does not run its plan."""
         now = self.now()
         transaction = self.block.ensure_transaction(now)
         if plan is not None:
             if not plan.checked_privileges:
                 plan.check_privileges(self.catalog())
-            if not plan.is_read_only:
-                self.node.transactions.replicator.ensure_room(0)
-                self.check_writable(plan.bound.kind.upper())
+            if not plan.is_read_only and will_run:
+                if plan.bound.kind != "delete":
+                    self.node.ensure_room()
+                if self.settings.is_read_only and not plan.writes_only_temporary(self.catalog()):
+                    self.check_writable(plan.written_name)
             await self.lock_relations(plan)
         store = self.node.transactions.statement_store(transaction)
         return self.make_context(parameters, store)
@@ -691,9 +740,7 @@ class Session:
 
     def check_writable(self, what: str) -> None:
         """Refuse writes in a read-only transaction (25006)."""
-        if self.settings.get("transaction_read_only") == "on":
-            from sql.errors import ReadOnlySqlTransaction  # noqa: PLC0415
-
+        if self.settings.is_read_only:
             raise ReadOnlySqlTransaction(f"cannot execute {what} in a read-only transaction")
 
     async def lock_relations(self, plan: PreparedPlan) -> None:
@@ -714,6 +761,8 @@ class Session:
         assert plan is not None
         result = Result("", prepared.columns)
         if portal.finished:
+            if prepared.columns is None:
+                raise _cannot_be_run(portal)
             result.tag = _tag(plan, 0, 0)
             return result
         if row_limit:
@@ -749,6 +798,7 @@ class Session:
         async def finish() -> None:
             await self._finish(portal, execution)
             result.tag = _tag(plan, count, execution.affected_rows)
+            self.row_count += count if plan.bound.kind == "select" else execution.affected_rows
 
         result.more = more
         result.finish = finish
@@ -768,19 +818,28 @@ class Session:
     ) -> Result:
         """Run DDL or a utility statement."""
         if portal.finished:
-            return Result("", self._columns_of(portal.prepared))
+            columns = self._columns_of(portal.prepared)
+            if columns is None:
+                raise _cannot_be_run(portal)
+            return Result(portal.tag, columns)
         portal.finished = True
+        if not isinstance(statement, _NEEDS_NO_SNAPSHOT):
+            self.block.has_snapshot = True
         if isinstance(statement, UTILITY_CLASSES):
-            return await execute_utility(self, statement, portal, in_multi_statement=in_multi_statement)
+            result = await execute_utility(
+                self, statement, portal, in_multi_statement=in_multi_statement
+            )
+            portal.tag = result.tag
+            return result
         return Result(await self.run_ddl(statement, in_multi_statement=in_multi_statement))
 
     async def run_ddl(self, statement: Any, *, in_multi_statement: bool) -> str:
         """Run one DDL statement in the transaction's overlay; returns the command tag."""
         transaction = self.block.ensure_transaction(self.now())
-        self.check_writable(type(statement).__name__)
+        self.check_writable(command_name(statement))
         self.block.ensure_overlay()
         self.block.user_name = self.user_name
-        in_block = self.block.state == "open" or in_multi_statement
+        in_block = self.block.state == "open" or in_multi_statement or self.is_pipelined
         environment = SessionDdlEnvironment(self, in_block=in_block)
         tag = await execute_ddl(statement, environment)
         self.has_on_commit_tables |= bool(getattr(statement, "on_commit", ""))
@@ -803,8 +862,12 @@ class Session:
         except BaseException:
             self.block.rollback()
             raise
-        self._close_cursors()
+        if self.block.state == "failed":
+            self.rollback()
+            return
         await self.block.commit()
+        if self.portals:
+            self._close_cursors(committed=True)
 
     async def run_deferred(self, *, only_immediate: bool = False) -> None:
         """Run the queued constraint checks: all at COMMIT, or those that SET CONSTRAINTS made immediate."""
@@ -815,16 +878,37 @@ class Session:
 
     def rollback(self) -> None:
         """Roll the running transaction back."""
-        self._close_cursors()
+        self._close_cursors(committed=False)
         self.block.rollback()
 
-    def _close_cursors(self) -> None:
-        for name in [n for n, p in self.portals.items() if not p.is_held]:
-            _close_execution(self.portals.pop(name))
+    def _close_cursors(self, *, committed: bool) -> None:
+        """End the portals of a transaction; what was declared WITH HOLD survives from its commit on."""
+        for name, portal in list(self.portals.items()):
+            if portal.is_held and (committed or portal.was_committed):
+                portal.was_committed = True
+            else:
+                close_execution(self.portals.pop(name))
+
+    def _lose_portals(self, serial: int) -> None:
+        """Drop the portals that a rolled back savepoint takes with it."""
+        for name, portal in list(self.portals.items()):
+            if portal.serial > serial and not portal.was_committed:
+                close_execution(self.portals.pop(name))
+
+    def drop_cursors(self) -> None:
+        """CLOSE ALL: every cursor, held ones included."""
+        for name in [name for name, portal in self.portals.items() if portal.is_cursor]:
+            close_execution(self.portals.pop(name))
 
     def _drop_portals(self) -> None:
         for name in [n for n, p in self.portals.items() if not (p.is_cursor and p.is_held)]:
-            _close_execution(self.portals.pop(name))
+            close_execution(self.portals.pop(name))
+
+    def keep_portal(self, portal: Portal) -> None:
+        """Give a portal to the running transaction."""
+        self.block.portal_count += 1
+        portal.serial = self.block.portal_count
+        self.portals[portal.name] = portal
 
     async def on_error(self, error: Exception) -> None:
         """A statement failed: fail the block, or roll the implicit transaction back."""
@@ -834,7 +918,7 @@ class Session:
         self.block.fail()
         if was_implicit:
             self._drop_portals()
-        self._end_work()
+        self.end_work()
 
     async def close(self) -> None:
         """The client is gone."""
@@ -849,7 +933,7 @@ class Session:
 
     # Time
 
-    def _begin_work(self, text: str) -> None:
+    def begin_work(self, text: str) -> None:
         """A client request begins: its clock, its time limit."""
         self.query_start = self.now()
         self.state_change = self.query_start
@@ -858,28 +942,53 @@ class Session:
         if self.services.has_idle_timeout:
             self.services.stop_idle_timeout()
         self._slice_start = self._work_start = self.node.clock.monotonic()
-        self.interrupts.clear()
+        self._forget_cancellation()
+        self._has_executed = False
         if self.settings.statement_timeout_ms:
             self.services.start_timeout(self.settings.statement_timeout_ms)
 
-    def _end_work(self) -> None:
+    def end_work(self) -> None:
         """The client has the turn again."""
         if not self.is_running:
             return
         self.is_running = False
-        node = self.node
-        seconds = node.clock.monotonic() - self._work_start
-        node.latency.record(seconds)
-        node.statement_statistics.record(self, self.statistics_text or self.query_text, seconds * 1000)
-        self.statistics_text = ""
-        limit = self.settings.log_min_duration_ms
-        if 0 <= limit <= seconds * 1000:
-            _LOGGER.info("duration: %.3f ms  statement: %s", seconds * 1000, self.query_text)
+        self._record_statement(self.node.clock.monotonic())
         self.state_change = self.query_start
         if self.settings.statement_timeout_ms:
             self.services.stop_timeout()
-        self.interrupts.clear()
+        self._forget_cancellation()
         self._watch_idleness()
+
+    def _record_statement(self, now: float) -> None:
+        """Count what has just been executed: its time, its rows."""
+        node = self.node
+        milliseconds = (now - self._work_start) * 1000
+        node.latency.record(now - self._work_start)
+        node.statement_statistics.record(
+            self, self.statistics_text or self.query_text, milliseconds, self.row_count
+        )
+        self.statistics_text = ""
+        self.row_count = 0
+        limit = self.settings.log_min_duration_ms
+        if 0 <= limit <= milliseconds:
+            _LOGGER.info("duration: %.3f ms  statement: %s", milliseconds, self.query_text)
+
+    def _next_statement(self, text: str) -> None:
+        """Another statement of the same request begins: it has a time and a time limit of its own."""
+        if not self._has_executed:
+            self._has_executed = True
+            return
+        now = self.node.clock.monotonic()
+        self._record_statement(now)
+        self._work_start = now
+        self.statistics_text = text
+        if self.settings.statement_timeout_ms:
+            self.services.start_timeout(self.settings.statement_timeout_ms)
+
+    def _forget_cancellation(self) -> None:
+        """What was meant for the last statement is over; an end of the session is not."""
+        if isinstance(self.interrupts.pending, QueryCanceled):
+            self.interrupts.clear()
 
     def _watch_idleness(self) -> None:
         """Arm the time limit on doing nothing: another one inside a transaction block than outside."""
@@ -936,6 +1045,17 @@ _NOTICE_RANK: Final = {
 }  # fmt: skip
 
 
+def _cannot_be_run(portal: Portal) -> ObjectNotInPrerequisiteState:
+    return ObjectNotInPrerequisiteState(f'portal "{portal.name}" cannot be run')
+
+
+def _ends_failed_block(statement: Statement | None) -> bool:
+    """Tell whether a statement is allowed in a failed block: those that end it or go back in it."""
+    return isinstance(statement, _EXIT_STATEMENTS) or (
+        isinstance(statement, u.PrepareTransaction) and statement.action == "prepare"
+    )
+
+
 def _wake(waiter: Waiter[None]) -> None:
     waiter.set_result(None)
 
@@ -970,7 +1090,7 @@ def _tag(plan: PreparedPlan, returned: int, affected: int) -> str:
     return f"{kind.upper()} {affected}"
 
 
-def _close_execution(portal: Portal) -> None:
+def close_execution(portal: Portal) -> None:
     execution: Any = portal.execution
     if execution is not None:
         portal.execution = None

@@ -80,6 +80,8 @@ def quote_identifier(name: str) -> str:
 
 CHARACTERISTICS: Final = ("transaction_isolation", "transaction_read_only", "transaction_deferrable")
 """Their defaults are the variables ``default_`` + name; a transaction's own values live in ``_local``."""
+_NOT_RESET: Final = frozenset((*CHARACTERISTICS, "role", "session_authorization", "is_superuser"))
+"""What RESET ALL leaves alone."""
 _FIXED_BY_DEFAULTS: Final = {f"default_{name}": name for name in CHARACTERISTICS}
 _ENUM_ALIASES: Final = {"client_min_messages": {"debug": "debug2", "info": "info"}}
 
@@ -105,6 +107,7 @@ class Settings:
         self._is_touched = False
         self.is_read_only = False
         self.is_snapshot = False
+        self.on_role_change: Callable[[], None] = lambda: None
         self.format = FormatContext()
         self.search_path: tuple[str, ...] = ()
         self.search_path_version = 0
@@ -219,6 +222,10 @@ class Settings:
         self._check_context(variable)
         self._checked(variable, value)
 
+    def checked(self, name: str, value: str) -> str:
+        """Return a value in the form in which it is stored. Errors: 42704 unknown, 22023 bad."""
+        return self._checked(self._variable(name), value)
+
     def _checked(self, variable: Variable, value: str) -> str:
         if variable.name == "DateStyle":
             return date_style(variable.name, value, self.get("DateStyle"))
@@ -226,8 +233,10 @@ class Settings:
 
     def reset_all(self) -> None:
         """RESET ALL."""
-        for key in list(self._session):
+        for key in {**self._session, **self._local}:
             variable = BY_NAME.get(key)
+            if key in _NOT_RESET:
+                continue
             if variable is None or variable.context in ("user", "superuser"):
                 self.set(key, None, local=False, internal=True)
 
@@ -299,7 +308,9 @@ class Settings:
         """Give the running transaction its characteristics, until it ends."""
         for name, value in zip(CHARACTERISTICS, values, strict=True):
             if self.get(name) != value:
-                self.set(name, value, local=True, internal=True)
+                # Without undo: not even a rollback changes what the next block of a chain began with.
+                self._local[name] = value
+                self._refresh(name)
 
     # What hot paths read
 
@@ -350,6 +361,8 @@ _REFRESH: Final[dict[str, Callable[[Settings, str], None]]] = {
     "log_min_duration_statement": _set_milliseconds("log_min_duration_ms"),
     "query_memory_limit": lambda s, v: setattr(s, "query_memory_bytes", int(v) * 1024),
     "client_min_messages": lambda s, v: setattr(s, "client_min_messages", "notice" if v == "info" else v),
+    "role": lambda s, _: s.on_role_change(),
+    "session_authorization": lambda s, _: s.on_role_change(),
     "transaction_read_only": lambda s, v: setattr(s, "is_read_only", v == "on"),
     "transaction_isolation": lambda s, v: setattr(s, "is_snapshot", v in ("repeatable read", "serializable")),
     "default_transaction_read_only": lambda s, _: s._refresh("transaction_read_only"),  # noqa: SLF001  its own method

@@ -1,6 +1,7 @@
-"""What COMMIT does to temporary tables: ON COMMIT DELETE ROWS empties them, ON COMMIT DROP drops them.
+"""What COMMIT does to temporary tables: ON COMMIT DELETE ROWS empties, ON COMMIT DROP drops them.
 
-Runs inside the transaction that commits, so the tables change with it. Source: PostgreSQL docs, "CREATE TABLE".
+Runs inside the transaction that commits, so the tables change with it. Source: PostgreSQL docs,
+"CREATE TABLE".
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def before_commit(session: Session) -> None:
-    """Carry out the ON COMMIT actions of the session's temporary tables; the caller commits then."""
+    """Carry out the ON COMMIT actions of the session's temporary tables; commit follows."""
     block = session.block
     transaction = block.transaction
     if transaction is None or block.state == "failed":
@@ -36,7 +37,9 @@ async def before_commit(session: Session) -> None:
             if not any(key.startswith(prefix) for key in transaction.writes):
                 continue
             overlay = block.ensure_overlay()
-            overlay.put(msgspec.structs.replace(table, storage_id=overlay.allocate_id(), statistics=None))
+            overlay.put(
+                msgspec.structs.replace(table, storage_id=overlay.allocate_id(), statistics=None)
+            )
             transaction.cleared.append(prefix)
     dropped = tuple(
         QualifiedName(table.name, "pg_temp") for table in tables if table.on_commit == "drop"

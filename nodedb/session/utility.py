@@ -17,14 +17,15 @@ from nodedb.kv.locks import (
     SHARE_ROW_EXCLUSIVE,
     SHARE_UPDATE_EXCLUSIVE,
 )
-from nodedb.session import cluster_rows, copying, cursors, maintenance
+from nodedb.session import cluster_rows, copying, cursors, maintenance, transactions
 from nodedb.session.api import Result, ResultColumn
 from nodedb.session.arguments import evaluate_arguments, explain_columns
 from nodedb.session.explaining import explain
 from nodedb.session.prepared import Portal, PreparedStatement
-from nodedb.session.settings import join_values
+from nodedb.session.settings import CHARACTERISTICS, join_values
 from sql.ast import utility as u
 from sql.ast.query import QualifiedName
+from sql.catalog.descriptor import Sequence as SequenceDescriptor
 from sql.catalog.descriptor import Table, View
 from sql.errors import (
     ActiveSqlTransaction,
@@ -33,8 +34,6 @@ from sql.errors import (
     InsufficientPrivilege,
     LockNotAvailable,
     NoActiveSqlTransaction,
-    ObjectNotInPrerequisiteState,
-    UndefinedObject,
     UndefinedTable,
     WrongObjectType,
 )
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from nodedb.session.session import Session
 
 UTILITY_CLASSES: Final = u.UtilityStatement.__args__  # type: ignore[attr-defined]  # a typing.Union
+_CHANGES_SETTINGS: Final = (u.SetVariable, u.ResetVariable, u.SetTransaction)
 LOCK_MODES: Final = {
     "access share": ACCESS_SHARE,
     "row share": ROW_SHARE,
@@ -60,13 +60,16 @@ async def execute_utility(  # one case per statement
     session: Session, statement: u.UtilityStatement, portal: Portal, *, in_multi_statement: bool
 ) -> Result:
     """Run one utility statement."""
+    if isinstance(statement, _CHANGES_SETTINGS):
+        # So that what it sets is kept or undone with a transaction, if only its own.
+        session.block.ensure_transaction(session.query_start)
     match statement:
         case u.Begin():
-            return _begin(session, statement)
+            return transactions.begin(session, statement)
         case u.Commit():
-            return await _commit(session, statement)
+            return await transactions.commit(session, statement)
         case u.Rollback():
-            return _rollback(session, statement)
+            return transactions.rollback(session, statement)
         case u.Savepoint():
             session.block.savepoint(statement.name)
             return Result("SAVEPOINT")
@@ -77,11 +80,11 @@ async def execute_utility(  # one case per statement
             session.block.rollback_to(statement.name)
             return Result("ROLLBACK")
         case u.PrepareTransaction():
-            return _prepare_transaction(session, statement)
+            return transactions.prepare_transaction(session, statement)
         case u.SetTransaction():
-            return _set_transaction(session, statement)
+            return transactions.set_transaction(session, statement)
         case u.SetConstraints():
-            return await _set_constraints(session, statement)
+            return await transactions.set_constraints(session, statement)
         case u.SetVariable():
             return _set_variable(session, statement)
         case u.ShowVariable():
@@ -91,7 +94,7 @@ async def execute_utility(  # one case per statement
         case u.ResetVariable():
             return _reset(session, statement)
         case u.Discard():
-            return await _discard(session, statement)
+            return await _discard(session, statement, in_multi_statement=in_multi_statement)
         case u.Prepare():
             return _prepare(session, statement)
         case u.ExecutePrepared():
@@ -155,103 +158,6 @@ def utility_columns(statement: Any, session: Session) -> tuple[ResultColumn, ...
     return None
 
 
-# Transactions
-
-
-def _begin(session: Session, statement: u.Begin) -> Result:
-    if not session.block.begin(session.now()):
-        session.notice("WARNING", "25001", "there is already a transaction in progress")
-    else:
-        _start_characteristics(session)
-    _apply_modes(session, statement.modes)
-    return Result("START TRANSACTION" if statement.start else "BEGIN")
-
-
-def _start_characteristics(session: Session) -> None:
-    """Give the new transaction the session's default characteristics."""
-    settings = session.settings
-    for name in ("isolation", "read_only", "deferrable"):
-        default = settings.get(f"default_transaction_{name}")
-        if settings.get(f"transaction_{name}") != default:
-            settings.set(f"transaction_{name}", default, local=True, internal=True)
-
-
-def _apply_modes(session: Session, modes: u.TransactionModes) -> None:
-    settings = session.settings
-    if modes.isolation is not None:
-        settings.set("transaction_isolation", modes.isolation, local=True, internal=True)
-    if modes.read_only is not None:
-        settings.set("transaction_read_only", "on" if modes.read_only else "off", local=True, internal=True)
-    if modes.deferrable is not None:
-        settings.set("transaction_deferrable", "on" if modes.deferrable else "off", local=True, internal=True)
-
-
-async def _commit(session: Session, statement: u.Commit) -> Result:
-    block = session.block
-    if block.state in ("idle", "implicit"):
-        session.notice("WARNING", "25P01", "there is no transaction in progress")
-        if block.state == "implicit":
-            await session.commit()
-        return Result("COMMIT")
-    failed = block.state == "failed"
-    await session.commit()
-    if statement.chain:
-        session.block.begin(session.now())
-    return Result("ROLLBACK" if failed else "COMMIT")
-
-
-def _rollback(session: Session, statement: u.Rollback) -> Result:
-    if session.block.state in ("idle", "implicit"):
-        session.notice("WARNING", "25P01", "there is no transaction in progress")
-        session.rollback()
-        return Result("ROLLBACK")
-    session.rollback()
-    if statement.chain:
-        session.block.begin(session.now())
-    return Result("ROLLBACK")
-
-
-def _prepare_transaction(session: Session, statement: u.PrepareTransaction) -> Result:
-    if statement.action == "prepare":
-        if session.block.state == "open":
-            raise ObjectNotInPrerequisiteState(
-                "prepared transactions are disabled",
-                hint="Set max_prepared_transactions to a nonzero value.",
-            )
-        session.notice("WARNING", "25P01", "there is no transaction in progress")
-        return Result("ROLLBACK")
-    raise UndefinedObject(f'prepared transaction with identifier "{statement.gid}" does not exist')
-
-
-def _set_transaction(session: Session, statement: u.SetTransaction) -> Result:
-    modes = statement.modes
-    if statement.session:
-        settings = session.settings
-        if modes.isolation is not None:
-            settings.set("default_transaction_isolation", modes.isolation, local=False)
-        if modes.read_only is not None:
-            settings.set("default_transaction_read_only", "on" if modes.read_only else "off", local=False)
-        if modes.deferrable is not None:
-            settings.set("default_transaction_deferrable", "on" if modes.deferrable else "off", local=False)
-        return Result("SET")
-    if session.block.state != "open":
-        session.notice("WARNING", "25P01", "SET TRANSACTION can only be used in transaction blocks")
-        return Result("SET")
-    transaction = session.block.transaction
-    if modes.isolation is not None and transaction is not None and transaction.command > 1:
-        raise ActiveSqlTransaction("SET TRANSACTION ISOLATION LEVEL must be called before any query")
-    _apply_modes(session, modes)
-    return Result("SET")
-
-
-async def _set_constraints(session: Session, statement: u.SetConstraints) -> Result:
-    if session.block.state != "open":
-        session.notice("WARNING", "25P01", "SET CONSTRAINTS can only be used in transaction blocks")
-        return Result("SET CONSTRAINTS")
-    await session.set_constraints([name.name for name in statement.names], deferred=statement.deferred)
-    return Result("SET CONSTRAINTS")
-
-
 # Variables
 
 
@@ -259,14 +165,13 @@ def _set_variable(session: Session, statement: u.SetVariable) -> Result:
     name = statement.name.lower()
     if statement.local and session.block.state != "open":
         session.notice("WARNING", "25P01", "SET LOCAL can only be used in transaction blocks")
-        return Result("SET")
     value = None if statement.values is None else join_values(name, statement.values)
     if name == "role":
-        session.set_role(value)
+        session.set_role(value, local=statement.local)
     elif name == "session_authorization":
-        session.set_session_authorization(value)
-    elif name in ("transaction_isolation", "transaction_read_only", "transaction_deferrable"):
-        session.settings.set(name, value, local=True, internal=True)
+        session.set_session_authorization(value, local=statement.local)
+    elif name in CHARACTERISTICS:
+        transactions.change_characteristic(session, name, value)
     else:
         session.settings.set(name, value, local=statement.local)
     return Result("SET")
@@ -302,19 +207,24 @@ def _reset(session: Session, statement: u.ResetVariable) -> Result:
         session.set_role(None)
     elif name == "session_authorization":
         session.set_session_authorization(None)
+    elif name in CHARACTERISTICS:
+        transactions.change_characteristic(session, name, None)
     else:
         session.settings.set(statement.name, None, local=False)
     return Result("RESET")
 
 
-async def _discard(session: Session, statement: u.Discard) -> Result:
+async def _discard(
+    session: Session, statement: u.Discard, *, in_multi_statement: bool
+) -> Result:
     what = statement.what
     if what == "all":
-        if session.block.state == "open":
+        if session.block.state == "open" or in_multi_statement:
             raise ActiveSqlTransaction("DISCARD ALL cannot run inside a transaction block")
         session.set_session_authorization(None)
         session.settings.reset_all()
         session.prepared.clear()
+        session.drop_cursors()
         session.node.notifications.unlisten(session, "")
         session.services.advisory_unlock_all()
     if what in ("all", "sequences"):
@@ -372,13 +282,30 @@ async def _lock_table(
     manager = session.node.transactions
     mode = LOCK_MODES[statement.mode]
     for name in statement.names:
-        table = find_table(session, name)
+        table = _lockable(session, name)
         session.catalog().check_privilege(table, "r" if mode == ACCESS_SHARE else "wdDa")
         if not manager.locks.try_acquire(transaction, table.id, mode):
             if statement.nowait:
                 raise LockNotAvailable(f'could not obtain lock on relation "{table.name}"')
             await manager.wait_for_lock(transaction, table.id, mode)
     return Result("LOCK TABLE")
+
+
+def _lockable(session: Session, name: QualifiedName) -> Table | View:
+    """Find what LOCK TABLE names. Errors: 42P01, 42809 for what has no rows to lock."""
+    found = session.catalog().find_relation(name)
+    if found is None:
+        shown = f"{name.schema}.{name.name}" if name.schema else name.name
+        raise UndefinedTable(f'relation "{shown}" does not exist')
+    if isinstance(found, SequenceDescriptor):
+        raise WrongObjectType(
+            f'cannot lock relation "{name.name}"', detail="This operation is not supported for sequences."
+        )
+    if not isinstance(found, (Table, View)):
+        raise WrongObjectType(
+            f'cannot lock relation "{name.name}"', detail="This operation is not supported for system views."
+        )
+    return found
 
 
 def find_table(session: Session, name: QualifiedName) -> Table | View:

@@ -16,6 +16,7 @@ from cluster.metadata.oracle import TimestampOracle
 from nodedb.clock import Clock
 from nodedb.kv.effects import ClearStorage, CollectGarbage, RowWrites, encode_effects
 from nodedb.kv.group import DataGroup
+from nodedb.kv.keys import TIMESTAMP_MAX
 from nodedb.kv.locks import LockTable
 from nodedb.kv.replicator import Replicator, Schedule
 from nodedb.txn.store import StatementStore
@@ -26,6 +27,10 @@ from sql.errors import LockNotAvailable
 
 TRANSACTION_BYTES_MAX_DEFAULT: Final = 1 << 30
 _COMMAND_STEP: Final = 1
+SNAPSHOT_AGE_MAX_SECONDS: Final = 3600.0
+"""How long a transaction keeps the versions that it may still read from being collected."""
+REMOVED_BYTES: Final = 100
+"""What removing a version costs the engine's open transaction, roughly."""
 
 
 class TransactionManager:
@@ -49,22 +54,32 @@ class TransactionManager:
         self._schedule = schedule
         self._bytes_max = bytes_max
         self._next_id = 1
+        self._active: dict[int, Transaction] = {}
         self._rows: dict[int, int] = {}
         self.commit_count = 0
         self.rollback_count = 0
 
     def begin(self, process_id: int, interrupts: Interrupts) -> Transaction:
         """Start a transaction; nothing is written until it commits."""
-        transaction = Transaction(self._next_id, process_id, interrupts, self._bytes_max)
+        began = self._clock.monotonic()
+        transaction = Transaction(self._next_id, process_id, interrupts, self._bytes_max, began)
+        self._active[self._next_id] = transaction
         self._next_id += 1
         return transaction
 
     def statement_store(self, transaction: Transaction) -> StatementStore:
-        """Return the rows as a READ COMMITTED statement beginning now sees them."""
-        return StatementStore(self, transaction, self.group.last_timestamp, transaction.command)
+        """Return the rows as a statement beginning now sees them; of a snapshot transaction, as its first one did."""
+        timestamp = self.group.last_timestamp
+        if not transaction.snapshot:
+            transaction.snapshot = timestamp
+        elif transaction.is_snapshot:
+            timestamp = transaction.snapshot
+        return StatementStore(self, transaction, timestamp, transaction.command)
 
     def end_statement(self, transaction: Transaction) -> None:
-        """Let the next statement see what this one wrote."""
+        """Let the next statement see what this one wrote; UniqueViolation (23505) of deferrable constraints."""
+        if transaction.postponed:
+            transaction.check_postponed()
         transaction.command += _COMMAND_STEP
 
     def rollback_to(self, transaction: Transaction, mark: Mark, *, release_locks: bool) -> None:
@@ -90,13 +105,21 @@ class TransactionManager:
             self.commit_count += 1
             return index if catalog_change is not None else 0
         finally:
-            self.locks.release_all(transaction)
+            self._end(transaction)
+
+    def _end(self, transaction: Transaction) -> None:
+        self._active.pop(transaction.id, None)
+        transaction.forget_writes()
+        self.locks.release_all(transaction)
 
     def _propose(self, transaction: Transaction, catalog_change: bytes | None) -> list[Waiter[int]]:
         waiters: list[Waiter[int]] = []
         group_id = self.group.group_id
         if transaction.writes:
-            writes = [(w.vshard, key, w.payload) for key, w in transaction.writes.items()]
+            writes = [
+                (vshard, key, payload)
+                for key, (_, payload, vshard, _) in transaction.writes.items()
+            ]
             effects = RowWrites(self.allocate_timestamp(), transaction.id, writes)
             waiters.append(self.replicator.propose(group_id, encode_effects(effects), effects))
         if transaction.cleared:
@@ -115,23 +138,26 @@ class TransactionManager:
             self.rollback_count += 1
         transaction.is_active = False
         self.locks.forget(transaction)
-        self.locks.release_all(transaction)
-        transaction.writes.clear()
+        self._end(transaction)
 
-    def allocate_timestamp(self) -> int:
-        """Return a fresh timestamp, above all earlier ones of this store.
+    def allocate_timestamp(self, count: int = 1) -> int:
+        """Return the first of ``count`` fresh timestamps in a row, above all earlier ones of this store.
 
-        A raised window is proposed first: whatever uses the timestamp is flushed with it or later.
+        A raised window is proposed first: whatever uses the timestamp is flushed with it or later, or refused with it.
         """
-        timestamp, reserve_until = self._oracle.allocate(self._clock.wall_us() // 1000)
+        oracle = self._oracle
+        timestamp, reserve_until = oracle.allocate(self._clock.wall_us() // 1000, count)
         if reserve_until is not None:
             window = TimestampWindow(reserve_until)
-            self.replicator.propose(METADATA_GROUP, encode_command(window), window)
+            waiter = self.replicator.propose(METADATA_GROUP, encode_command(window), window)
+            waiter.on_done(
+                lambda: oracle.window_decided(reserve_until, is_durable=waiter.error is None)
+            )
         return timestamp
 
-    def next_rowid(self) -> int:
-        """Return a row id for a table without primary key: grows in the order of insertion."""
-        return self.allocate_timestamp()
+    def take_rowids(self, count: int) -> int:
+        """Return the first of ``count`` row ids in a row: they grow in the order of insertion."""
+        return self.allocate_timestamp(count)
 
     async def wait_for_lock(self, transaction: Transaction, resource: Hashable, mode: int) -> None:
         """Queue for a lock until it is granted, the statement is cancelled, or lock_timeout (55P03)."""
@@ -139,7 +165,8 @@ class TransactionManager:
         timer = None
         if transaction.lock_timeout_ms:
             timer = self._schedule.later(
-                transaction.lock_timeout_ms / 1000, _failing(waiter, "canceling statement due to lock timeout")
+                transaction.lock_timeout_ms / 1000,
+                _failing(waiter, "canceling statement due to lock timeout"),
             )
         try:
             await transaction.interrupts.wait(waiter)
@@ -157,9 +184,29 @@ class TransactionManager:
         return self._rows.get(table.storage_id, 1000)
 
     def raise_watermark(self, watermark: int) -> Waiter[int]:
-        """Propose a new garbage collection watermark for the group."""
+        """Propose a new garbage collection watermark for the group, held back by running transactions' snapshots."""
+        watermark = min(watermark, self._oldest_snapshot())
+        if watermark <= self.group.watermark:
+            done: Waiter[int] = Waiter()
+            done.set_result(0)
+            return done
         effects = CollectGarbage(watermark)
         return self.replicator.propose(self.group.group_id, encode_effects(effects), effects)
+
+    def collect(self, position: bytes, limit: int) -> tuple[bytes | None, int]:
+        """Collect garbage as ``DataGroup.collect``, and see to it that the engine commits what was removed."""
+        following, removed = self.group.collect(position, limit)
+        if removed:
+            self.replicator.note_local_change(removed * REMOVED_BYTES)
+        return following, removed
+
+    def _oldest_snapshot(self) -> int:
+        """Return the oldest timestamp that a running transaction may read at and still protects."""
+        earliest = self._clock.monotonic() - SNAPSHOT_AGE_MAX_SECONDS
+        snapshots = [
+            t.snapshot for t in self._active.values() if t.snapshot and t.began >= earliest
+        ]
+        return min(snapshots, default=TIMESTAMP_MAX)
 
 
 def _failing(waiter: Waiter[None], message: str) -> Callable[[], None]:

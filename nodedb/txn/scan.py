@@ -7,11 +7,12 @@ No engine cursor outlives a batch: each batch re-seeks by key (STYLE section 3).
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
 from nodedb.kv.group import DataGroup, Item
 from nodedb.txn.table_codec import TableCodec
-from nodedb.txn.transaction import Transaction
+from nodedb.txn.transaction import PAYLOAD, Transaction
 from sql.types.base import Row
 
 BATCH_ROWS: Final = 1024
@@ -19,9 +20,17 @@ FIRST_BATCH_ROWS: Final = 64
 
 
 class BufferedScan:
-    """Yields (key, payload) batches of several ranges in order."""
+    """Yields (key, payload) batches of several ranges in key order, or descending; the ranges may come in any."""
 
-    __slots__ = ("_before_command", "_group", "_limit", "_ranges", "_reverse", "_timestamp", "_transaction")
+    __slots__ = (
+        "_before_command",
+        "_group",
+        "_limit",
+        "_ranges",
+        "_reverse",
+        "_timestamp",
+        "_transaction",
+    )
 
     def __init__(
         self,
@@ -36,6 +45,8 @@ class BufferedScan:
     ) -> None:
         self._group = group
         self._transaction = transaction
+        if len(ranges) > 1:
+            ranges = _in_order(ranges)
         self._ranges = ranges if reverse else ranges[::-1]
         self._timestamp = timestamp
         self._before_command = before_command
@@ -43,45 +54,79 @@ class BufferedScan:
         self._limit = min(max(limit or FIRST_BATCH_ROWS, 1), BATCH_ROWS)
 
     def next_items(self) -> list[Item]:
-        """Return the next batch, [] at the end."""
+        """Return the next batch, at most ``BATCH_ROWS``; [] at the end."""
         while self._ranges:
             start, end = self._ranges.pop()
             if start >= end:
                 continue
+            limit = self._limit
+            self._limit = min(limit * 4, BATCH_ROWS)
             items, bound = self._group.scan(
-                start, end, self._timestamp, self._limit, reverse=self._reverse
+                start, end, self._timestamp, limit, reverse=self._reverse
             )
-            self._limit = min(self._limit * 4, BATCH_ROWS)
-            covered_start, covered_end = start, end
+            if self._transaction.writes:
+                items, bound = self._merge(items, start, end, bound, limit)
             if bound is not None:
-                if self._reverse:
-                    self._ranges.append((start, bound))
-                    covered_start = bound
-                else:
-                    self._ranges.append((bound, end))
-                    covered_end = bound
-            items = self._merge(items, covered_start, covered_end)
+                self._ranges.append((start, bound) if self._reverse else (bound, end))
             if items:
                 return items
         return []
 
-    def _merge(self, items: list[Item], start: bytes, end: bytes) -> list[Item]:
-        """Put the transaction's earlier writes over the committed items of ``[start, end)``."""
-        transaction = self._transaction
-        keys = transaction.keys_between(start, end)
+    def _merge(
+        self, items: list[Item], start: bytes, end: bytes, bound: bytes | None, limit: int
+    ) -> tuple[list[Item], bytes | None]:
+        """Put the transaction's earlier writes over committed items that cover ``[start, end)`` up to ``bound``.
+
+        Returns at most ``limit`` of both together, and the bound that these cover.
+        """
+        transaction, reverse = self._transaction, self._reverse
+        keys = transaction.keys_between(start)
         if keys is None:
-            return items
+            return items, bound
+        if bound is not None:
+            if reverse:
+                start = bound
+            else:
+                end = bound
+        chosen = list(
+            islice(keys.irange(start, end, inclusive=(True, False), reverse=reverse), limit + 1)
+        )
+        if len(chosen) > limit:
+            # More buffered keys than fit: cover less, and read the committed rest again with the next batch.
+            chosen.pop()
+            if reverse:
+                bound = chosen[-1]
+                items = [item for item in items if item[0] >= bound]
+            else:
+                bound = chosen[-1] + b"\0"
+                items = [item for item in items if item[0] < bound]
+        before = self._before_command
         changed = {
-            key: write.payload
-            for key in keys.irange(start, end, inclusive=(True, False))
-            if (write := transaction.visible(key, self._before_command)) is not None
+            key: write[PAYLOAD]
+            for key in chosen
+            if (write := transaction.visible(key, before)) is not None
         }
-        if not changed:
-            return items
-        merged = [item for item in items if item[0] not in changed]
-        merged.extend((key, payload) for key, payload in changed.items() if payload)
-        merged.sort(reverse=self._reverse)
-        return merged
+        if changed:
+            items = [item for item in items if item[0] not in changed]
+            items.extend((key, payload) for key, payload in changed.items() if payload)
+            items.sort(reverse=reverse)
+            if len(items) > limit:
+                del items[limit:]
+                bound = items[-1][0] if reverse else items[-1][0] + b"\0"
+        return items, bound
+
+
+def _in_order(ranges: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Sort ranges and join those that overlap, so that a row comes once and in the index's order."""
+    joined: list[tuple[bytes, bytes]] = []
+    for start, end in sorted(ranges):
+        if start >= end:
+            continue
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    return joined
 
 
 class RowScan:

@@ -28,12 +28,16 @@ _decoder: Final = msgspec.msgpack.Decoder(tuple[int, bool])
 class _Running:
     """One sequence in memory: the exact state, and the value up to which the log has reserved."""
 
-    __slots__ = ("is_called", "last", "remaining", "reserving")
+    __slots__ = ("epoch", "is_called", "last", "remaining", "reserving", "steps")
 
     def __init__(self, last: int, *, is_called: bool) -> None:
         self.last = last
         self.is_called = is_called
         self.remaining = 0
+        self.steps: tuple[int, int, int] | None = None
+        """Increment and bounds that the reservation was made with: changed ones void it."""
+        self.epoch = 0
+        """Grows when the value is set from outside: a reservation under way then counts for nothing."""
         self.reserving: _Gate | None = None
 
 
@@ -56,6 +60,9 @@ class Sequences:
     async def next_value(self, sequence: Sequence) -> int:
         """Advance and return. Raises SequenceGeneratorLimitExceeded (2200H)."""
         running = self._find(sequence)
+        if running.steps != (sequence.increment, sequence.min_value, sequence.max_value):
+            running.steps = (sequence.increment, sequence.min_value, sequence.max_value)
+            self._set(running, running.last, is_called=running.is_called)
         while running.remaining <= 0:
             if running.reserving is not None:
                 await running.reserving.follow()
@@ -80,9 +87,11 @@ class Sequences:
             ahead.is_called = True
             count += 1
         gate = running.reserving = _Gate()
+        epoch = running.epoch
         try:
             await self._write(sequence, ahead)
-            running.remaining = count
+            if running.epoch == epoch:
+                running.remaining = count
         finally:
             running.reserving = None
             gate.set_result(None)
@@ -95,10 +104,20 @@ class Sequences:
                 f"({sequence.min_value}..{sequence.max_value})"
             )
         running = self._find(sequence)
-        running.last = value
-        running.is_called = is_called
-        running.remaining = 0
-        await self._write(sequence, running)
+        before = running.last, running.is_called
+        self._set(running, value, is_called=is_called)
+        epoch = running.epoch
+        try:
+            await self._write(sequence, running)
+        except BaseException:
+            if running.epoch == epoch:
+                self._set(running, before[0], is_called=before[1])
+            raise
+
+    @staticmethod
+    def _set(running: _Running, last: int, *, is_called: bool) -> None:
+        running.last, running.is_called, running.remaining = last, is_called, 0
+        running.epoch += 1
 
     def state(self, sequence: Sequence) -> tuple[int, bool]:
         """Return (last_value, is_called)."""
@@ -106,7 +125,9 @@ class Sequences:
         return running.last, running.is_called
 
     async def _write(self, sequence: Sequence, running: _Running) -> None:
-        await self._propose(sequence.storage_id or sequence.id, running.last, is_called=running.is_called)
+        await self._propose(
+            sequence.storage_id or sequence.id, running.last, is_called=running.is_called
+        )
 
     def _propose(self, storage_id: int, last: int, *, is_called: bool) -> Waiter[int]:
         key = _key(storage_id)
@@ -118,7 +139,7 @@ class Sequences:
     def restore(self, sequence: Sequence, last: int, is_called: bool) -> None:  # noqa: FBT001  a state
         """Put back what stood before a transaction that was rolled back; durable with the next flush."""
         running = self._find(sequence)
-        running.last, running.is_called, running.remaining = last, is_called, 0
+        self._set(running, last, is_called=is_called)
         self._propose(sequence.storage_id or sequence.id, last, is_called=is_called)
 
     def write_back(self) -> None:
@@ -160,7 +181,11 @@ def _following(sequence: Sequence, running: _Running) -> int:
     value = running.last + sequence.increment
     if sequence.min_value <= value <= sequence.max_value:
         return value
-    kind, bound = ("maximum", sequence.max_value) if sequence.increment > 0 else ("minimum", sequence.min_value)
+    kind, bound = (
+        ("maximum", sequence.max_value)
+        if sequence.increment > 0
+        else ("minimum", sequence.min_value)
+    )
     if not sequence.cycle:
         raise SequenceGeneratorLimitExceeded(
             f'nextval: reached {kind} value of sequence "{sequence.name}" ({bound})'

@@ -10,15 +10,18 @@ executor to check again; unique checks always look at the newest state, because 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
 
-from nodedb.kv.keys import vshard_of
+from cluster.ids import VSHARD_COUNT
+from nodedb.kv.keys import HEADER_BYTES, vshard_of
 from nodedb.kv.locks import ROW_KEY_SHARE, ROW_NO_KEY_UPDATE, ROW_SHARE_LOCK, ROW_UPDATE
 from nodedb.txn.scan import BufferedScan, IndexScan, RowScan
 from nodedb.txn.table_codec import IndexCodec, TableCodec, Values, codec_of
+from nodedb.txn.transaction import COMMAND, PAYLOAD
 from sql.catalog.descriptor import PRIMARY_INDEX_ID, Table
-from sql.errors import LockNotAvailable, UniqueViolation
+from sql.errors import LockNotAvailable, SerializationFailure, UniqueViolation
 from sql.executor.store import (
     Cursor,
     KeySpan,
@@ -43,19 +46,27 @@ STRENGTHS: Final[dict[str, int]] = {
 }
 COMMAND_MAX: Final = 1 << 62
 _PLAIN_FORMAT: Final = FormatContext()
+_NO_MAKERS: Final[dict[int, Any]] = {}
+_SEEK_ROWS: Final = 8
+"""From so many rows on, one look whether the range of their keys is empty pays off."""
 
 
 class StatementStore:
     """Rows as one statement sees them: committed at or below ``timestamp``, or written by earlier commands."""
 
-    __slots__ = ("_group", "_manager", "_transaction", "before_command", "timestamp")
+    __slots__ = ("_contended", "_group", "_manager", "_transaction", "before_command", "timestamp")
 
     def __init__(
-        self, manager: TransactionManager, transaction: Transaction, timestamp: int, before_command: int
+        self,
+        manager: TransactionManager,
+        transaction: Transaction,
+        timestamp: int,
+        before_command: int,
     ) -> None:
         self._manager = manager
         self._group = manager.group
         self._transaction = transaction
+        self._contended = b""
         self.timestamp = timestamp
         self.before_command = before_command
 
@@ -72,15 +83,23 @@ class StatementStore:
         if self._transaction.writes:
             write = self._transaction.visible(key, self.before_command)
             if write is not None:
-                return write.payload or None
+                return write[PAYLOAD] or None
         return self._group.read(key, self.timestamp)
 
     def newest_payload(self, key: bytes) -> bytes | None:
         """Return what a key holds now: this transaction's last write, else the newest committed version."""
         write = self._transaction.writes.get(key)
         if write is not None:
-            return write.payload or None
+            return write[PAYLOAD] or None
         return self._group.newest(key)
+
+    def check_serializable(self, key: bytes) -> None:
+        """Refuse to change, in a snapshot transaction, a locked key that somebody changed since the snapshot (40001)."""
+        transaction = self._transaction
+        if transaction.is_snapshot and key not in transaction.writes:
+            timestamp, payload = self._group.newest_version(key)
+            if timestamp > self.timestamp:
+                raise _not_serializable(payload)
 
     async def get(self, table: Table, key: Values) -> Row | None:
         """Return the row with this clustering key."""
@@ -126,7 +145,9 @@ class StatementStore:
         codec = codec_of(access.table)
         space = codec.index_by_id[index_id].entries
         ranges = [space.whole()] if spans is None else [space.range_of(span) for span in spans]
-        return IndexScan(self._buffered(ranges, reverse=reverse, limit=limit), codec, self.read_payload)
+        return IndexScan(
+            self._buffered(ranges, reverse=reverse, limit=limit), codec, self.read_payload
+        )
 
     async def get_by_index(
         self, access: TableAccess, index_id: int, keys: Sequence[Values]
@@ -192,10 +213,13 @@ class StatementStore:
         """Compare a locked row with what the statement read."""
         write = self._transaction.writes.get(key)
         if write is not None:
-            if write.command >= self.before_command:
-                return LockedRow(codec.decode(write.payload) if write.payload else None, changed=True)
+            if write[COMMAND] >= self.before_command:
+                own: bytes = write[PAYLOAD]
+                return LockedRow(codec.decode(own) if own else None, changed=True)
             return LockedRow(row, changed=False)
         timestamp, payload = self._group.newest_version(key)
+        if timestamp > self.timestamp and self._transaction.is_snapshot:
+            raise _not_serializable(payload)
         if timestamp <= self.timestamp:
             return LockedRow(row if payload is not None else None, changed=payload is None)
         return LockedRow(None if payload is None else codec.decode(payload), changed=True)
@@ -203,78 +227,160 @@ class StatementStore:
     # Writing
 
     async def insert(self, access: TableAccess, rows: Sequence[Row]) -> None:
-        """Insert rows with their index entries; UniqueViolation (23505) on a key that exists."""
+        """Insert rows with their index entries; UniqueViolation (23505) on a key that exists.
+
+        Waits only where a key is locked by somebody else; all rows up to there go in without a pause.
+        """
         codec = codec_of(access.table)
-        makers = dict(access.makers)
-        for row in rows:
-            await self._insert_row(codec, makers, self._with_rowid(codec, row))
+        makers = dict(access.makers) if access.makers else _NO_MAKERS
+        if codec.rowid_position >= 0:
+            rows = self._with_rowids(codec, rows)
+        at = 0
+        while (at := self._insert_from(codec, makers, rows, at)) < len(rows):
+            await self._wait_for_contended()
 
-    def _with_rowid(self, codec: TableCodec, row: Row) -> Row:
+    async def _wait_for_contended(self) -> None:
+        """Queue for the key that stopped a write."""
+        await self._acquire(self._contended, ROW_UPDATE)
+
+    def _with_rowids(self, codec: TableCodec, rows: Sequence[Row]) -> list[Row]:
         position = codec.rowid_position
-        if position < 0 or row[position] is not None:
-            return row
-        return (*row[:position], self._manager.next_rowid(), *row[position + 1 :])
-
-    async def _insert_row(self, codec: TableCodec, makers: dict[int, object], row: Row) -> None:
-        clustering = codec.clustering_of(row)
-        key = codec.rows.key(clustering)
-        await self._acquire(key, ROW_UPDATE)
-        if self.newest_payload(key) is not None:
-            raise self._primary_violation(codec, clustering)
-        vshard = codec.vshard(key, clustering)
-        entries = [
-            await self._claim_entry(codec, index, values, clustering, vshard)
-            for index in codec.indexes
-            if (values := _index_values(index, makers, row)) is not None
+        following = self._manager.take_rowids(len(rows))
+        return [
+            (*row[:position], rowid, *row[position + 1 :]) if row[position] is None else row
+            for rowid, row in enumerate(rows, following)
         ]
-        put = self._transaction.put
-        put(key, codec.encode(row), vshard)
-        if entries:
-            payload = codec.encode_clustering(clustering)
-            for entry_key, entry_vshard in entries:
-                put(entry_key, payload, entry_vshard)
+
+    def _insert_from(
+        self, codec: TableCodec, makers: dict[int, Any], rows: Sequence[Row], at: int
+    ) -> int:
+        """Insert rows from ``at`` until the end, or until a locked key: returns how far it came."""
+        transaction = self._transaction
+        claim, writes, undo = self._manager.locks.claim, transaction.writes, transaction.undo
+        clustering_of, encode_key, encode = codec.clustering_of, codec.rows.key, codec.encode
+        indexes, command = codec.indexes, transaction.command
+        is_plain = not codec.vshard_positions
+        keys = [encode_key(clustering_of(row)) for row in (rows[at:] if at else rows)]
+        get: Callable[[bytes], bytes | None] = self._group.rows.get
+        if len(keys) >= _SEEK_ROWS and not self._group.has_keys(min(keys), max(keys)):
+            get = _absent
+        byte_count = 0
+        try:
+            for key in keys:
+                row = rows[at]
+                if not claim(transaction, key):
+                    self._contended = key
+                    return at
+                write = writes.get(key)
+                if write is not None:
+                    is_taken = bool(write[PAYLOAD])
+                else:
+                    stored = get(key)
+                    is_taken = stored is not None and len(stored) > HEADER_BYTES
+                if is_taken:
+                    violation = self._primary_violation(codec, clustering_of(row))
+                    if not codec.table.primary_deferrable:
+                        raise violation
+                    if indexes and not self._enter(codec, makers, row, key):
+                        return at
+                    transaction.postpone(
+                        key, encode(row), codec.vshard(key, clustering_of(row)), violation
+                    )
+                    at += 1
+                    continue
+                if indexes and not self._enter(codec, makers, row, key):
+                    return at
+                payload = encode(row)
+                vshard = (
+                    crc32(key[6:]) % VSHARD_COUNT
+                    if is_plain
+                    else codec.vshard(key, clustering_of(row))
+                )
+                writes[key] = (command, payload, vshard, write)
+                undo.append(key)
+                byte_count += len(key) + len(payload)
+                at += 1
+        finally:
+            transaction.byte_count += byte_count
+        transaction.check_size()
+        return at
+
+    def _enter(self, codec: TableCodec, makers: dict[int, Any], row: Row, key: bytes) -> bool:
+        """Write a new row's index entries; False when one is locked by somebody else, and nothing was written."""
+        clustering = codec.clustering_of(row)
+        vshard = codec.vshard(key, clustering)
+        entries: list[tuple[bytes, int, UniqueViolation | None]] = []
+        for index in codec.indexes:
+            values = _index_values(index, makers, row)
+            if values is None:
+                continue
+            entry_key, exclusive = index.entry_key(values, clustering)
+            if not exclusive:
+                entries.append((entry_key, vshard, None))
+                continue
+            if not self._manager.locks.claim(self._transaction, entry_key):
+                self._contended = entry_key
+                return False
+            violation = None
+            if self.newest_payload(entry_key) is not None:
+                violation = _entry_violation(codec, index, values)
+                if not index.index.deferrable:
+                    raise violation
+            entries.append((entry_key, vshard_of(entry_key[6:]), violation))
+        payload = codec.encode_clustering(clustering)
+        for entry_key, entry_vshard, violation in entries:
+            if violation is None:
+                self._transaction.put(entry_key, payload, entry_vshard)
+            else:
+                self._transaction.postpone(entry_key, payload, entry_vshard, violation)
+        return True
 
     async def add_index_entries(
         self, access: TableAccess, index_id: int, rows: Sequence[Row]
     ) -> None:
-        """Write one index's entries of existing rows; UniqueViolation (23505) when two have the same key."""
+        """Write one index's entries of existing rows; UniqueViolation (23505) when two have the same key.
+
+        The caller holds a table lock that keeps all writers out, so the entries need no locks of their own.
+        """
         codec = codec_of(access.table)
         index = codec.index_by_id[index_id]
         makers = dict(access.makers)
+        put = self._transaction.put
         for row in rows:
             values = _index_values(index, makers, row)
             if values is None:
                 continue
             clustering = codec.clustering_of(row)
-            vshard = codec.vshard(codec.rows.key(clustering), clustering)
-            key, entry_vshard = await self._claim_entry(codec, index, values, clustering, vshard)
-            self._transaction.put(key, codec.encode_clustering(clustering), entry_vshard)
-
-    async def _claim_entry(
-        self, codec: TableCodec, index: IndexCodec, values: Values, clustering: Values, vshard: int
-    ) -> tuple[bytes, int]:
-        """Return an index entry's key and vshard, locked and found absent if it must be unique."""
-        key, exclusive = index.entry_key(values, clustering)
-        if not exclusive:
-            return key, vshard
-        await self._acquire(key, ROW_UPDATE)
-        if self.newest_payload(key) is not None:
-            raise _unique_violation(codec.table, index.index.name, _key_names(codec, index), values, index)
-        return key, vshard_of(key[6:])
+            key, exclusive = index.entry_key(values, clustering)
+            if not exclusive:
+                put(
+                    key,
+                    codec.encode_clustering(clustering),
+                    codec.vshard(codec.rows.key(clustering), clustering),
+                )
+                continue
+            if self.newest_payload(key) is not None:
+                raise _entry_violation(codec, index, values)
+            put(key, codec.encode_clustering(clustering), vshard_of(key[6:]))
 
     async def insert_or_conflict(
         self, access: TableAccess, row: Row, arbiters: tuple[int, ...]
     ) -> Row | None:
-        """Insert one row, or return the row it conflicts with, locked."""
+        """Insert one row, or return the row it conflicts with, locked.
+
+        An arbiter never raises: its key is either ours, locked and absent, until the row is in, or somebody's row.
+        """
         codec = codec_of(access.table)
         makers = dict(access.makers)
-        row = self._with_rowid(codec, row)
+        if codec.rowid_position >= 0:
+            (row,) = self._with_rowids(codec, (row,))
         clustering = codec.clustering_of(row)
-        key = codec.rows.key(clustering)
         if not arbiters or PRIMARY_INDEX_ID in arbiters:
+            key = codec.rows.key(clustering)
             await self._acquire(key, ROW_UPDATE)
             payload = self.newest_payload(key)
             if payload is not None:
+                self.check_serializable(key)
                 return codec.decode(payload)
         for index in codec.indexes:
             if not index.is_unique or (arbiters and index.index_id not in arbiters):
@@ -283,93 +389,165 @@ class StatementStore:
             if values is None:
                 continue
             entry_key, exclusive = index.entry_key(values, clustering)
-            if not exclusive:
-                continue
-            found = await self._locked_holder(codec, entry_key)
-            if found is not None:
-                return found
-        await self._insert_row(codec, makers, row)
+            if exclusive:
+                found = await self._lock_holder(codec, entry_key)
+                if found is not None:
+                    return found
+        await self.insert(access, (row,))
         return None
 
-    async def _locked_holder(self, codec: TableCodec, entry_key: bytes) -> Row | None:
-        """Lock a unique entry, then the row it points to; None when there is none."""
-        await self._acquire(entry_key, ROW_UPDATE)
-        while (pointer := self.newest_payload(entry_key)) is not None:
+    async def _lock_holder(self, codec: TableCodec, entry_key: bytes) -> Row | None:
+        """Lock the row that a unique entry points to; without one lock the entry itself, and return None.
+
+        Rows are locked before their entries, as UPDATE and DELETE do: the other way round would deadlock with them.
+        """
+        locks, transaction = self._manager.locks, self._transaction
+        while True:
+            mark = len(transaction.held)
+            pointer = self.newest_payload(entry_key)
+            if pointer is None:
+                await self._acquire(entry_key, ROW_UPDATE)
+                if self.newest_payload(entry_key) is None:
+                    return None
+                locks.release_since(transaction, mark)
+                continue
             row_key = codec.rows.key(codec.decode_clustering(pointer))
             await self._acquire(row_key, ROW_UPDATE)
-            payload = self.newest_payload(row_key)
-            if payload is not None and self.newest_payload(entry_key) == pointer:
+            if self.newest_payload(entry_key) == pointer:
+                payload = self.newest_payload(row_key)
+                assert payload is not None, "an index entry without its row"
+                self.check_serializable(row_key)
                 return codec.decode(payload)
-        return None
+            locks.release_since(transaction, mark)
 
     def written_by_command(self, table: Table, row: Row) -> bool:
         """Tell whether this command has written the row with this clustering key."""
         write = self._transaction.writes.get(codec_of(table).key_of(row))
-        return write is not None and write.command == self._transaction.command
+        return write is not None and write[COMMAND] == self._transaction.command
 
     async def update(
         self, access: TableAccess, old_rows: Sequence[Row], new_rows: Sequence[Row]
     ) -> None:
         """Replace locked rows, one after the other."""
         codec = codec_of(access.table)
-        makers = dict(access.makers)
+        makers = dict(access.makers) if access.makers else _NO_MAKERS
         for old, new in zip(old_rows, new_rows, strict=True):
-            await self._update_row(codec, makers, old, new)
+            while not self._update_now(codec, makers, old, new):
+                await self._wait_for_contended()
 
-    async def _update_row(
-        self, codec: TableCodec, makers: dict[int, object], old: Row, new: Row
-    ) -> None:
+    def _update_now(self, codec: TableCodec, makers: dict[int, Any], old: Row, new: Row) -> bool:
+        """Replace a row; False when one of its new keys is locked by somebody else, and nothing was written."""
         old_clustering = codec.clustering_of(old)
         clustering = codec.clustering_of(new)
-        old_key = codec.rows.key(old_clustering)
-        key = codec.rows.key(clustering)
-        put = self._transaction.put
-        moved = key != old_key
-        if moved:
-            await self._acquire(key, ROW_UPDATE)
-            await self._acquire(old_key, ROW_UPDATE)
-            if self.newest_payload(key) is not None:
-                raise self._primary_violation(codec, clustering)
+        key = old_key = codec.rows.key(old_clustering)
+        if clustering != old_clustering:
+            key = codec.rows.key(clustering)
         vshard = codec.vshard(key, clustering)
-        old_vshard = codec.vshard(old_key, old_clustering) if moved else vshard
+        if key == old_key and not codec.indexes:
+            self._transaction.put(key, codec.encode(new), vshard)
+            return True
+        change = _Change()
+        if key != old_key:
+            if not self._claim_all(key, old_key):
+                return False
+            violation = None
+            if self.newest_payload(key) is not None:
+                violation = self._primary_violation(codec, clustering)
+                if not codec.table.primary_deferrable:
+                    raise violation
+            change.gone.append((old_key, codec.vshard(old_key, old_clustering)))
+            change.come.append((key, codec.encode(new), vshard, violation))
+        else:
+            change.come.append((key, codec.encode(new), vshard, None))
         for index in codec.indexes:
             before = _index_values(index, makers, old)
             after = _index_values(index, makers, new)
-            if before == after and not moved:
+            if before == after and key == old_key:
                 continue
-            if before is not None:
-                old_entry, exclusive = index.entry_key(before, old_clustering)
-                if exclusive:
-                    await self._acquire(old_entry, ROW_UPDATE)
-                put(old_entry, b"", vshard_of(old_entry[6:]) if exclusive else old_vshard)
-            if after is not None:
-                entry_key, entry_vshard = await self._claim_entry(
-                    codec, index, after, clustering, vshard
-                )
-                put(entry_key, codec.encode_clustering(clustering), entry_vshard)
-        if moved:
-            put(old_key, b"", old_vshard)
-        put(key, codec.encode(new), vshard)
+            if not self._change_entry(codec, index, before, after, (old, new), change):
+                return False
+        self._carry_out(change)
+        return True
+
+    def _change_entry(
+        self,
+        codec: TableCodec,
+        index: IndexCodec,
+        before: Values | None,
+        after: Values | None,
+        rows: tuple[Row, Row],
+        change: _Change,
+    ) -> bool:
+        """Note how one index changes with a row; False when a key is locked by somebody else."""
+        old_clustering, clustering = codec.clustering_of(rows[0]), codec.clustering_of(rows[1])
+        old_entry = entry = b""
+        exclusive = False
+        if before is not None:
+            old_entry, exclusive = index.entry_key(before, old_clustering)
+            if exclusive and not self._claim_all(old_entry):
+                return False
+            change.gone.append(
+                (old_entry, codec.entry_vshard(old_entry, old_clustering, exclusive=exclusive))
+            )
+        if after is not None:
+            entry, exclusive = index.entry_key(after, clustering)
+            violation = None
+            if exclusive and entry != old_entry:
+                if not self._claim_all(entry):
+                    return False
+                if self.newest_payload(entry) is not None:
+                    violation = _entry_violation(codec, index, after)
+                    if not index.index.deferrable:
+                        raise violation
+            pointer = codec.encode_clustering(clustering)
+            vshard = codec.entry_vshard(entry, clustering, exclusive=exclusive)
+            change.come.append((entry, pointer, vshard, violation))
+        return True
+
+    def _claim_all(self, *keys: bytes) -> bool:
+        for key in keys:
+            if not self._manager.locks.claim(self._transaction, key):
+                self._contended = key
+                return False
+        return True
+
+    def _carry_out(self, change: _Change) -> None:
+        """Write what goes, then what comes; what has to wait for its key comes when the key is free."""
+        transaction = self._transaction
+        for key, vshard in change.gone:
+            transaction.put(key, b"", vshard)
+            if transaction.postponed:
+                transaction.key_is_free(key)
+        for key, payload, vshard, violation in change.come:
+            if violation is None:
+                transaction.put(key, payload, vshard)
+            else:
+                transaction.postpone(key, payload, vshard, violation)
 
     async def delete(self, access: TableAccess, rows: Sequence[Row]) -> None:
         """Delete locked rows and their index entries."""
         codec = codec_of(access.table)
-        makers = dict(access.makers)
-        put = self._transaction.put
+        makers = dict(access.makers) if access.makers else _NO_MAKERS
         for row in rows:
-            clustering = codec.clustering_of(row)
-            key = codec.rows.key(clustering)
-            await self._acquire(key, ROW_UPDATE)
-            vshard = codec.vshard(key, clustering)
-            for index in codec.indexes:
-                values = _index_values(index, makers, row)
-                if values is None:
-                    continue
-                entry_key, exclusive = index.entry_key(values, clustering)
-                if exclusive:
-                    await self._acquire(entry_key, ROW_UPDATE)
-                put(entry_key, b"", vshard_of(entry_key[6:]) if exclusive else vshard)
-            put(key, b"", vshard)
+            while not self._delete_now(codec, makers, row):
+                await self._wait_for_contended()
+
+    def _delete_now(self, codec: TableCodec, makers: dict[int, Any], row: Row) -> bool:
+        """Delete a row; False when a key is locked by somebody else, and nothing was written."""
+        clustering = codec.clustering_of(row)
+        key = codec.rows.key(clustering)
+        if not self._claim_all(key):
+            return False
+        change = _Change()
+        for index in codec.indexes:
+            values = _index_values(index, makers, row)
+            if values is not None and not self._change_entry(
+                codec, index, values, None, (row, row), change
+            ):
+                return False
+        change.gone.append((key, codec.vshard(key, clustering)))
+        self._carry_out(change)
+        return True
 
     def _primary_violation(self, codec: TableCodec, clustering: Values) -> UniqueViolation:
         table = codec.table
@@ -377,12 +555,36 @@ class StatementStore:
         return _unique_violation(table, table.primary_name, names, clustering, None)
 
 
-def _index_values(index: IndexCodec, makers: dict[int, object], row: Row) -> Values | None:
+class _Change:
+    """What one row's change does to keys: those that go, then those that come, some of them when their key is free."""
+
+    __slots__ = ("come", "gone")
+
+    def __init__(self) -> None:
+        self.gone: list[tuple[bytes, int]] = []
+        self.come: list[tuple[bytes, bytes, int, UniqueViolation | None]] = []
+
+
+def _absent(key: bytes) -> None:
+    """Stand in for a lookup that is known to find nothing."""
+    del key
+
+
+def _not_serializable(payload: bytes | None) -> SerializationFailure:
+    what = "delete" if payload is None else "update"
+    return SerializationFailure(f"could not serialize access due to concurrent {what}")
+
+
+def _index_values(index: IndexCodec, makers: dict[int, Any], row: Row) -> Values | None:
     """Return the index's key values for a row, None when a partial index leaves it out."""
     if index.columns is not None:
         return index.columns(row)
-    make = makers[index.index_id]
-    return make(row)  # type: ignore[operator,no-any-return]  # an IndexEntryMaker's function
+    values: Values | None = makers[index.index_id](row)
+    return values
+
+
+def _entry_violation(codec: TableCodec, index: IndexCodec, values: Values) -> UniqueViolation:
+    return _unique_violation(codec.table, index.index.name, _key_names(codec, index), values, index)
 
 
 def _key_names(codec: TableCodec, index: IndexCodec) -> list[str]:
@@ -397,9 +599,15 @@ def _key_names(codec: TableCodec, index: IndexCodec) -> list[str]:
 
 
 def _unique_violation(
-    table: Table, constraint: str, names: Sequence[str], values: Sequence[Datum], index: IndexCodec | None
+    table: Table,
+    constraint: str,
+    names: Sequence[str],
+    values: Sequence[Datum],
+    index: IndexCodec | None,
 ) -> UniqueViolation:
-    positions = table.clustering_key if index is None else [key.position for key in index.index.keys]
+    positions = (
+        table.clustering_key if index is None else [key.position for key in index.index.keys]
+    )
     texts = []
     for offset, value in enumerate(values):
         position = positions[offset]

@@ -74,7 +74,15 @@ class KeySpace:
 class IndexCodec:
     """One secondary index of a table."""
 
-    __slots__ = ("_unique_space", "columns", "entries", "index", "index_id", "is_unique", "nulls_distinct")
+    __slots__ = (
+        "_unique_space",
+        "columns",
+        "entries",
+        "index",
+        "index_id",
+        "is_unique",
+        "nulls_distinct",
+    )
 
     def __init__(self, table: Table, index: Index) -> None:
         self.index = index
@@ -82,11 +90,15 @@ class IndexCodec:
         self.is_unique = index.unique
         self.nulls_distinct = not index.nulls_not_distinct
         positions = [key.position for key in index.keys]
-        self.columns = None if -1 in positions or index.predicate is not None else _getter(positions)
+        self.columns = (
+            None if -1 in positions or index.predicate is not None else _getter(positions)
+        )
         own = [
             KeyColumn(_key_type(table, key), key.descending, key.nulls_first) for key in index.keys
         ]
-        clustering = [KeyColumn(table.columns[p].type, nullable=False) for p in table.clustering_key]
+        clustering = [
+            KeyColumn(table.columns[p].type, nullable=False) for p in table.clustering_key
+        ]
         prefix = index_prefix(table.storage_id, index.index_id)
         self.entries = KeySpace(prefix, own + clustering)
         self._unique_space = KeySpace(prefix, own)
@@ -109,8 +121,19 @@ def _key_type(table: Table, key: Any) -> SqlType:
 class TableCodec:
     """A table's rows and indexes in bytes."""
 
-    __slots__ = ("clustering_of", "decode", "decode_clustering", "encode", "encode_clustering", "index_by_id",
-                 "indexes", "rowid_position", "rows", "table", "vshard_positions")
+    __slots__ = (
+        "clustering_of",
+        "decode",
+        "decode_clustering",
+        "encode",
+        "encode_clustering",
+        "index_by_id",
+        "indexes",
+        "rowid_position",
+        "rows",
+        "table",
+        "vshard_positions",
+    )
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -143,6 +166,12 @@ class TableCodec:
         if self.vshard_positions:
             return vshard_of(self.rows.partial(clustering[: self.vshard_positions])[6:])
         return vshard_of(key[6:])
+
+    def entry_vshard(self, entry_key: bytes, clustering: Values, *, exclusive: bool) -> int:
+        """Return the vshard of an index entry: a unique one's own, or its row's."""
+        if exclusive:
+            return vshard_of(entry_key[6:])
+        return self.vshard(self.rows.key(clustering), clustering)
 
 
 def _missing(column: Any) -> Datum:

@@ -4,27 +4,26 @@ Writes stay here until COMMIT. Each key has the newest buffered write first and 
 transaction behind it, tagged with the command that made them, so that a statement sees what earlier
 statements wrote and not its own (PostgreSQL's command ids). The undo log gives savepoints and statement
 atomicity: rolling back to a mark restores, key by key, what stood there.
+
+Shape of a buffered write: the plain tuple ``(command, payload, vshard, older)``. ``payload`` b"" deletes; ``older`` is the
+same key's previous buffered write, or None. A bulk load makes millions of them.
 """
 
 from collections.abc import Hashable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sortedcontainers import SortedList
 
 from nodedb.kv.locks import LockRequest
 from nodedb.waiter import Interrupts
-from sql.errors import ConfigurationLimitExceeded
+from sql.errors import ConfigurationLimitExceeded, UniqueViolation
 
 PREFIX_BYTES: Final = 6
-
-
-class BufferedWrite(NamedTuple):
-    """A write not yet committed. ``payload`` b"" deletes; ``older`` is the same key's previous buffered write."""
-
-    command: int
-    payload: bytes
-    vshard: int
-    older: "BufferedWrite | None"
+COMMAND: Final = 0
+PAYLOAD: Final = 1
+VSHARD: Final = 2
+OLDER: Final = 3
+BufferedWrite = tuple[int, bytes, int, Any]
 
 
 class Mark(NamedTuple):
@@ -35,14 +34,36 @@ class Mark(NamedTuple):
     cleared: int
 
 
+class _IndexKeys:
+    """The sorted buffered keys of one index, and how far into the undo log they are taken from."""
+
+    __slots__ = ("keys", "taken")
+
+    def __init__(self) -> None:
+        self.keys: SortedList[bytes] = SortedList()
+        self.taken = 0
+
+
+class Postponed(NamedTuple):
+    """A row or entry of a deferrable constraint whose key is still taken; it goes in when the key comes free."""
+
+    payload: bytes
+    vshard: int
+    violation: UniqueViolation
+
+
 class Transaction:
-    """A transaction in progress. ``started`` orders transactions by age for deadlock victims."""
+    """A transaction in progress. ``started`` orders transactions by age for deadlock victims.
+
+    ``is_snapshot``: all statements read at one timestamp (REPEATABLE READ), not each at its own.
+    ``snapshot`` is the oldest timestamp that one of its statements reads at, 0 before the first; ``began`` is monotonic seconds.
+    """
 
     __slots__ = (
-        "_bytes",
         "_bytes_max",
         "_sorted",
-        "_undo",
+        "began",
+        "byte_count",
         "cleared",
         "command",
         "deadlock_name",
@@ -50,15 +71,24 @@ class Transaction:
         "id",
         "interrupts",
         "is_active",
+        "is_snapshot",
         "lock_timeout_ms",
+        "postponed",
         "process_id",
+        "snapshot",
         "started",
+        "undo",
         "waiting",
         "writes",
     )
 
     def __init__(
-        self, transaction_id: int, process_id: int, interrupts: Interrupts, bytes_max: int
+        self,
+        transaction_id: int,
+        process_id: int,
+        interrupts: Interrupts,
+        bytes_max: int,
+        began: float = 0.0,
     ) -> None:
         self.interrupts = interrupts
         self.lock_timeout_ms = 0
@@ -69,25 +99,30 @@ class Transaction:
         self.held: list[Hashable] = []
         self.waiting: LockRequest | None = None
         self.writes: dict[bytes, BufferedWrite] = {}
+        self.undo: list[bytes] = []
+        self.byte_count = 0
         self.cleared: list[bytes] = []
+        self.postponed: dict[bytes, list[Postponed]] = {}
         self.command = 1
         self.is_active = True
-        self._undo: list[tuple[bytes, BufferedWrite | None]] = []
-        self._sorted: dict[bytes, SortedList[bytes]] = {}
-        self._bytes = 0
+        self.is_snapshot = False
+        self.snapshot = 0
+        self.began = began
+        self._sorted: dict[bytes, _IndexKeys] = {}
         self._bytes_max = bytes_max
 
     def put(self, key: bytes, payload: bytes, vshard: int) -> None:
         """Buffer a write by the current command; b"" deletes."""
-        older = self.writes.get(key)
-        self.writes[key] = BufferedWrite(self.command, payload, vshard, older)
-        self._undo.append((key, older))
-        if older is None and self._sorted:
-            keys = self._sorted.get(key[:PREFIX_BYTES])
-            if keys is not None:
-                keys.add(key)
-        self._bytes += len(key) + len(payload)
-        if self._bytes > self._bytes_max:
+        writes = self.writes
+        writes[key] = (self.command, payload, vshard, writes.get(key))
+        self.undo.append(key)
+        self.byte_count += len(key) + len(payload)
+        if self.byte_count > self._bytes_max:
+            self.check_size()
+
+    def check_size(self) -> None:
+        """Refuse a transaction that writes too much; callers that append to the buffer themselves call this."""
+        if self.byte_count > self._bytes_max:
             raise ConfigurationLimitExceeded(
                 "transaction writes too much",
                 detail=f"The writes of one transaction are limited to {self._bytes_max} bytes.",
@@ -97,33 +132,75 @@ class Transaction:
     def visible(self, key: bytes, before_command: int) -> BufferedWrite | None:
         """Return the newest buffered write of a key by a command below ``before_command``."""
         write = self.writes.get(key)
-        while write is not None and write.command >= before_command:
-            write = write.older
+        while write is not None and write[COMMAND] >= before_command:
+            write = write[OLDER]
         return write
 
-    def keys_between(self, start: bytes, end: bytes) -> "SortedList[bytes] | None":
-        """Return the sorted buffered keys of ``start``'s index, None when there are none. May hold undone keys."""
+    def keys_between(self, start: bytes) -> "SortedList[bytes] | None":
+        """Return the sorted buffered keys of ``start``'s index, None when there are none.
+
+        They may hold keys that were undone, and keys twice.
+        """
         if not self.writes:
             return None
         prefix = start[:PREFIX_BYTES]
-        keys = self._sorted.get(prefix)
-        if keys is None:
-            keys = SortedList(key for key in self.writes if key.startswith(prefix))
-            self._sorted[prefix] = keys
-        return keys if keys else None
+        index_keys = self._sorted.get(prefix)
+        if index_keys is None:
+            index_keys = self._sorted[prefix] = _IndexKeys()
+        undo = self.undo
+        taken = index_keys.taken
+        if taken < len(undo):
+            fresh = undo[taken:] if taken else undo
+            index_keys.keys.update({key for key in fresh if key.startswith(prefix)})
+            index_keys.taken = len(undo)
+        return index_keys.keys or None
 
     def mark(self) -> Mark:
         """Return the present point."""
-        return Mark(len(self._undo), len(self.held), len(self.cleared))
+        return Mark(len(self.undo), len(self.held), len(self.cleared))
 
     def undo_to(self, mark: Mark) -> None:
         """Restore the write buffer as it was at the mark; locks are the caller's."""
         del self.cleared[mark.cleared :]
-        undo = self._undo
+        self.postponed.clear()
+        undo, writes = self.undo, self.writes
         while len(undo) > mark.undo:
-            key, older = undo.pop()
-            self._bytes -= len(key) + len(self.writes[key].payload)
+            key = undo.pop()
+            write = writes[key]
+            self.byte_count -= len(key) + len(write[PAYLOAD])
+            older = write[OLDER]
             if older is None:
-                del self.writes[key]
+                del writes[key]
             else:
-                self.writes[key] = older
+                writes[key] = older
+        for index_keys in self._sorted.values():
+            index_keys.taken = min(index_keys.taken, len(undo))
+
+    # Deferrable constraints
+
+    def postpone(self, key: bytes, payload: bytes, vshard: int, violation: UniqueViolation) -> None:
+        """Keep a row or entry back until its key is free."""
+        self.postponed.setdefault(key, []).append(Postponed(payload, vshard, violation))
+
+    def key_is_free(self, key: bytes) -> None:
+        """A key was deleted: what waited for it goes in."""
+        waiting = self.postponed.get(key)
+        if waiting is not None:
+            first = waiting.pop(0)
+            if not waiting:
+                del self.postponed[key]
+            self.put(key, first.payload, first.vshard)
+
+    def check_postponed(self) -> None:
+        """At the end of a statement: raise the first violation (23505) that has not gone away."""
+        for waiting in self.postponed.values():
+            self.postponed = {}
+            raise waiting[0].violation
+
+    def forget_writes(self) -> None:
+        """Give the memory of the buffer back."""
+        self.writes = {}
+        self.undo = []
+        self._sorted = {}
+        self.postponed = {}
+        self.byte_count = 0

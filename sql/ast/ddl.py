@@ -1,11 +1,14 @@
-"""Data definition statements as typed, immutable nodes. Syntax only: nothing is resolved or checked."""
+"""Data definition statements as typed, immutable nodes.
+
+Syntax only: nothing is resolved or checked.
+"""
 
 from __future__ import annotations
 
 from typing import Literal, Union
 
 from sql.ast.node import Node
-from sql.ast.query import Expression, QualifiedName, Query, TypeName
+from sql.ast.query import Expression, QualifiedName, Query, TypeName  # noqa: TC001 (decoded)
 from sql.span import NO_SPAN, Span
 
 ReferentialAction = Literal["no action", "restrict", "cascade", "set null", "set default"]
@@ -14,7 +17,10 @@ OptionValue = Union[str, int, float, bool, None]
 
 
 class StorageOption(Node, frozen=True):
-    """``name = value`` in WITH (...) or SET (...); the value as written, folded, None when absent."""
+    """``name = value`` in WITH (...) or SET (...).
+
+    The value as written, folded, None when absent.
+    """
 
     name: str
     value: OptionValue = None
@@ -24,8 +30,8 @@ class StorageOption(Node, frozen=True):
 class SequenceOptions(Node, frozen=True):
     """Options of CREATE/ALTER SEQUENCE and of identity columns; None: not given.
 
-    ``no_min_value`` and its like are the NO MINVALUE forms. ``owned_by`` is ("none",) or a column path.
-    ``restart`` is None (absent), or (value|None,).
+    ``no_min_value`` and its like are the NO MINVALUE forms. ``owned_by`` is ("none",) or a column
+    path. ``restart`` is None (absent), or (value|None,).
     """
 
     data_type: TypeName | None = None
@@ -106,7 +112,10 @@ class UniqueConstraint(Node, frozen=True):
 
 
 class ForeignKeyConstraint(Node, frozen=True):
-    """REFERENCES or FOREIGN KEY. ``columns`` is () in the column form; ``match`` full is 0A000-checked later."""
+    """REFERENCES or FOREIGN KEY.
+
+    ``columns`` is () in the column form; ``match`` full is 0A000-checked later.
+    """
 
     referenced_table: QualifiedName
     referenced_columns: tuple[str, ...] = ()
@@ -123,8 +132,14 @@ class ForeignKeyConstraint(Node, frozen=True):
 
 
 ColumnConstraint = Union[
-    NotNullConstraint, NullConstraint, DefaultConstraint, GeneratedConstraint, IdentityConstraint,
-    CheckConstraint, UniqueConstraint, ForeignKeyConstraint,
+    NotNullConstraint,
+    NullConstraint,
+    DefaultConstraint,
+    GeneratedConstraint,
+    IdentityConstraint,
+    CheckConstraint,
+    UniqueConstraint,
+    ForeignKeyConstraint,
 ]
 TableConstraint = Union[CheckConstraint, UniqueConstraint, ForeignKeyConstraint]
 
@@ -140,18 +155,23 @@ class ColumnDefinition(Node, frozen=True):
 
 
 class LikeClause(Node, frozen=True):
-    """``LIKE table [INCLUDING | EXCLUDING what ...]`` in CREATE TABLE: (including, what) pairs in order."""
+    """``LIKE table [INCLUDING | EXCLUDING what ...]`` in CREATE TABLE.
+
+    (including, what) pairs in order.
+    """
 
     table: QualifiedName
     options: tuple[tuple[bool, str], ...] = ()
     span: Span = NO_SPAN
 
 
-TableElement = Union[ColumnDefinition, CheckConstraint, UniqueConstraint, ForeignKeyConstraint, LikeClause]
+TableElement = Union[
+    ColumnDefinition, CheckConstraint, UniqueConstraint, ForeignKeyConstraint, LikeClause
+]
 
 
 class CreateTable(Node, frozen=True):
-    """``CREATE [TEMP|UNLOGGED] TABLE [IF NOT EXISTS] name (element, ...) [WITH (...)] [ON COMMIT ...]``."""
+    """``CREATE [TEMP|UNLOGGED] TABLE [IF NOT EXISTS] name (element, ...) ...``."""
 
     name: QualifiedName
     elements: tuple[TableElement, ...]
@@ -250,7 +270,10 @@ class AlterColumnDropExpression(Node, frozen=True):
 
 
 class AlterColumnOptions(Node, frozen=True):
-    """``ALTER COLUMN c SET STATISTICS n | SET STORAGE s | SET (..)``: accepted, without effect on storage."""
+    """``ALTER COLUMN c SET STATISTICS n | SET STORAGE s | SET (..)``.
+
+    Accepted, without effect on storage.
+    """
 
     name: str
     option: str
@@ -310,16 +333,34 @@ class ReplicaIdentity(Node, frozen=True):
 
 
 class RowSecurity(Node, frozen=True):
-    """``ENABLE | DISABLE | FORCE | NO FORCE ROW LEVEL SECURITY``: 0A000 at execution, except DISABLE."""
+    """``ENABLE | DISABLE | FORCE | NO FORCE ROW LEVEL SECURITY``.
+
+    0A000 at execution, except DISABLE.
+    """
 
     kind: str
 
 
 AlterTableAction = Union[
-    AddColumn, DropColumn, AlterColumnType, AlterColumnDefault, AlterColumnNotNull, AlterColumnAddIdentity,
-    AlterColumnSetIdentity, AlterColumnDropIdentity, AlterColumnDropExpression, AlterColumnOptions,
-    AddConstraint, AlterConstraint, ValidateConstraint, DropConstraint, SetOptions, ResetOptions, OwnerTo,
-    ReplicaIdentity, RowSecurity,
+    AddColumn,
+    DropColumn,
+    AlterColumnType,
+    AlterColumnDefault,
+    AlterColumnNotNull,
+    AlterColumnAddIdentity,
+    AlterColumnSetIdentity,
+    AlterColumnDropIdentity,
+    AlterColumnDropExpression,
+    AlterColumnOptions,
+    AddConstraint,
+    AlterConstraint,
+    ValidateConstraint,
+    DropConstraint,
+    SetOptions,
+    ResetOptions,
+    OwnerTo,
+    ReplicaIdentity,
+    RowSecurity,
 ]
 
 
@@ -342,12 +383,32 @@ class AlterTable(Node, frozen=True):
     span: Span = NO_SPAN
 
 
-ObjectKind = Literal["table", "index", "view", "materialized view", "sequence", "schema", "database", "role", "column",
-                     "constraint", "function", "type", "domain", "extension", "tablespace", "language", "policy"]
+ObjectKind = Literal[
+    "table",
+    "index",
+    "view",
+    "materialized view",
+    "sequence",
+    "schema",
+    "database",
+    "role",
+    "column",
+    "constraint",
+    "function",
+    "type",
+    "domain",
+    "extension",
+    "tablespace",
+    "language",
+    "policy",
+]
 
 
 class Rename(Node, frozen=True):
-    """``ALTER kind name RENAME [COLUMN|CONSTRAINT old] TO new``. For schema/database/role only ``name.name`` is set."""
+    """``ALTER kind name RENAME [COLUMN|CONSTRAINT old] TO new``.
+
+    For schema/database/role only ``name.name`` is set.
+    """
 
     kind: ObjectKind
     name: QualifiedName
@@ -410,7 +471,7 @@ class IndexElement(Node, frozen=True):
 
 
 class CreateIndex(Node, frozen=True):
-    """``CREATE [UNIQUE] INDEX [CONCURRENTLY] [[IF NOT EXISTS] name] ON table [USING m] (...) [WHERE ...]``."""
+    """``CREATE [UNIQUE] INDEX [CONCURRENTLY] [[IF NOT EXISTS] name] ON table ...``."""
 
     name: str
     table: QualifiedName
@@ -482,7 +543,7 @@ class AlterSequence(Node, frozen=True):
 
 
 class CreateView(Node, frozen=True):
-    """``CREATE [OR REPLACE] [TEMP] [RECURSIVE] VIEW name [(columns)] [WITH (...)] AS query [WITH CHECK OPTION]``."""
+    """``CREATE [OR REPLACE] [TEMP] [RECURSIVE] VIEW name [(columns)] [WITH (...)] AS query``."""
 
     name: QualifiedName
     query: Query
@@ -496,10 +557,13 @@ class CreateView(Node, frozen=True):
 
 
 class RoleOption(Node, frozen=True):
-    """``LOGIN``, ``NOLOGIN``, ``PASSWORD 'x'``... as (name, value): ("login", False), ("password", "x"), ("connection limit", 3).
+    """``LOGIN``, ``NOLOGIN``, ``PASSWORD 'x'``... as (name, value).
 
-    Names: superuser createdb createrole inherit login replication bypassrls (bool values), password (str or None),
-    connection limit (int), valid until (str), in role, role, admin (``roles``), sysid.
+    For example: ("login", False), ("password", "x"), ("connection limit", 3).
+
+    Names: superuser createdb createrole inherit login replication bypassrls (bool values), password
+    (str or None), connection limit (int), valid until (str), in role, role, admin (``roles``),
+    sysid.
     """
 
     name: str
@@ -536,7 +600,8 @@ class DropRole(Node, frozen=True):
 class AlterSettings(Node, frozen=True):
     """``ALTER ROLE r [IN DATABASE d] | DATABASE d SET name = value | RESET name | RESET ALL``.
 
-    ``values`` None means RESET; ``name`` "all" with None means RESET ALL; () means SET ... TO DEFAULT.
+    ``values`` None means RESET; ``name`` "all" with None means RESET ALL; () means SET ... TO
+    DEFAULT.
     """
 
     role: RoleSpec | None
@@ -556,11 +621,16 @@ class Privilege(Node, frozen=True):
 
 
 class Grant(Node, frozen=True):
-    """GRANT or REVOKE of privileges on objects. ``all_in_schema``: names are schemas, kind their objects'."""
+    """GRANT or REVOKE of privileges on objects.
+
+    ``all_in_schema``: names are schemas, kind their objects'.
+    """
 
     is_grant: bool
     privileges: tuple[Privilege, ...]
-    kind: Literal["table", "sequence", "schema", "database", "function", "language", "type", "domain"]
+    kind: Literal[
+        "table", "sequence", "schema", "database", "function", "language", "type", "domain"
+    ]
     names: tuple[QualifiedName, ...]
     grantees: tuple[RoleSpec, ...]
     all_in_schema: bool = False
@@ -608,7 +678,10 @@ class DropOwned(Node, frozen=True):
 
 
 class Comment(Node, frozen=True):
-    """``COMMENT ON kind name IS 'text' | NULL``. For a column or constraint, ``sub_name`` is its name."""
+    """``COMMENT ON kind name IS 'text' | NULL``.
+
+    For a column or constraint, ``sub_name`` is its name.
+    """
 
     kind: ObjectKind
     name: QualifiedName
@@ -626,15 +699,39 @@ class CreateExtension(Node, frozen=True):
 
 
 class UnsupportedDdl(Node, frozen=True):
-    """A statement PostgreSQL has and nodedb refuses with 0A000; ``what`` is e.g. "CREATE TRIGGER"."""
+    """A statement that is refused with 0A000; ``what`` is for example "CREATE TRIGGER"."""
 
     what: str
     span: Span = NO_SPAN
 
 
 DdlStatement = Union[
-    CreateTable, CreateTableAs, AlterTable, Rename, SetSchema, AlterOwner, Drop, Truncate, CreateIndex, Reindex,
-    CreateSchema, CreateDatabase, AlterDatabase, CreateSequence, AlterSequence, CreateView, CreateRole, AlterRole,
-    DropRole, AlterSettings, Grant, GrantRole, AlterDefaultPrivileges, ReassignOwned, DropOwned, Comment,
-    CreateExtension, UnsupportedDdl,
+    CreateTable,
+    CreateTableAs,
+    AlterTable,
+    Rename,
+    SetSchema,
+    AlterOwner,
+    Drop,
+    Truncate,
+    CreateIndex,
+    Reindex,
+    CreateSchema,
+    CreateDatabase,
+    AlterDatabase,
+    CreateSequence,
+    AlterSequence,
+    CreateView,
+    CreateRole,
+    AlterRole,
+    DropRole,
+    AlterSettings,
+    Grant,
+    GrantRole,
+    AlterDefaultPrivileges,
+    ReassignOwned,
+    DropOwned,
+    Comment,
+    CreateExtension,
+    UnsupportedDdl,
 ]

@@ -50,7 +50,7 @@ class _Printer(QueryPrinter):
         return ", ".join([self.expression(node) for node in nodes])
 
     def subquery(self, query: q.Query) -> str:
-        return f"({self.statement(query, self.level + 1).lstrip()})"
+        return f"({self.statement(query, self.level + 1)})"
 
     # --- constants and names ---
 

@@ -15,6 +15,14 @@ _JOINS: Final = {
 _INDENT: Final = 8
 
 
+def _search(search: q.SearchClause | None) -> str:
+    if search is None:
+        return ""
+    order = "BREADTH" if search.breadth else "DEPTH"
+    columns = ", ".join(map(quote_identifier, search.columns))
+    return f" SEARCH {order} FIRST BY {columns} SET {quote_identifier(search.sequence)}"
+
+
 class QueryPrinter:
     """``level`` counts the queries around the one being printed; ``pretty`` breaks lines."""
 
@@ -28,6 +36,10 @@ class QueryPrinter:
 
     def expressions(self, nodes: tuple[q.Expression, ...]) -> str:
         """Print expressions with commas."""
+        raise NotImplementedError
+
+    def brackets(self, node: q.Subscript) -> str:
+        """Print a subscript without its operand."""
         raise NotImplementedError
 
     def window(self, window: q.WindowDefinition) -> str:
@@ -85,8 +97,20 @@ class QueryPrinter:
     def _common_table(self, table: q.CommonTable) -> str:
         columns = f"({', '.join(map(quote_identifier, table.columns))})" if table.columns else ""
         hint = {None: "", True: "MATERIALIZED ", False: "NOT MATERIALIZED "}[table.materialized]
-        body = self.statement(table.statement, self.level + 1).lstrip()
-        return f"{quote_identifier(table.name)}{columns} AS {hint}({body})"
+        body = self.statement(table.statement, self.level + 1)
+        tail = _search(table.search) + self._cycle(table.cycle)
+        return f"{quote_identifier(table.name)}{columns} AS {hint}({body}){tail}"
+
+    def _cycle(self, cycle: q.CycleClause | None) -> str:
+        if cycle is None:
+            return ""
+        columns = ", ".join(map(quote_identifier, cycle.columns))
+        values = ""
+        if not isinstance(cycle.value, q.BooleanLiteral):
+            default = self.expression(cycle.default)
+            values = f" TO {self.expression(cycle.value)} DEFAULT {default}"
+        path = quote_identifier(cycle.path)
+        return f" CYCLE {columns} SET {quote_identifier(cycle.mark)}{values} USING {path}"
 
     def _set_operation(self, node: q.SetOperation) -> str:
         word = node.operator.upper() + (" ALL" if node.all else "")
@@ -170,7 +194,7 @@ class QueryPrinter:
             text = f"{'ONLY ' if item.only else ''}{qualified_name_text(item.name)}"
             return text + (f" {self._alias(item.alias)}" if item.alias else "")
         if isinstance(item, q.SubqueryRef):
-            body = self.statement(item.query, self.level + 1).lstrip()
+            body = self.statement(item.query, self.level + 1)
             text = f"{'LATERAL ' if item.lateral else ''}({body})"
             return text + (f" {self._alias(item.alias)}" if item.alias else "")
         if isinstance(item, q.FunctionRef):

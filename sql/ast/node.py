@@ -9,4 +9,7 @@ import msgspec
 
 
 class Node(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Abstract base. The tag is the class name, so a class is renamed only with a store migration."""
+    """Abstract base.
+
+    The tag is the class name, so a class is renamed only with a store migration.
+    """

@@ -17,8 +17,9 @@ from sql.span import NO_SPAN, Span
 class TypeName(Node, frozen=True):
     """``schema.name(modifiers)[]``: ``name`` is pg_type's (int4 for INTEGER), folded.
 
-    ``modifiers`` are the integers in parentheses; for interval, ``fields`` keeps e.g. ``("day", "to", "second")``.
-    ``array_dimensions`` counts the ``[]``. ``percent_type`` is unused syntax and always 0A000.
+    ``modifiers`` are the integers in parentheses; for interval, ``fields`` keeps e.g. ``("day",
+    "to", "second")``. ``array_dimensions`` counts the ``[]``. ``percent_type`` is unused syntax and
+    always 0A000.
     """
 
     name: str
@@ -30,14 +31,20 @@ class TypeName(Node, frozen=True):
 
 
 class IntegerLiteral(Node, frozen=True):
-    """An integer that fits int8; the binder types it int4 or int8. Bigger ones are NumericLiteral."""
+    """An integer that fits int8; the binder types it int4 or int8.
+
+    Bigger ones are NumericLiteral.
+    """
 
     value: int
     span: Span = NO_SPAN
 
 
 class NumericLiteral(Node, frozen=True):
-    """A number with a point, an exponent, or beyond int8, as written (``text`` is Decimal's input)."""
+    """A number with a point, an exponent, or beyond int8, as written.
+
+    ``text`` is Decimal's input.
+    """
 
     text: str
     span: Span = NO_SPAN
@@ -51,7 +58,10 @@ class StringLiteral(Node, frozen=True):
 
 
 class BitStringLiteral(Node, frozen=True):
-    """``B'0101'`` or ``X'1F'``: ``digits`` starts with b or x. The type bit is 0A000 in the binder."""
+    """``B'0101'`` or ``X'1F'``: ``digits`` starts with b or x.
+
+    The type bit is 0A000 in the binder.
+    """
 
     digits: str
     span: Span = NO_SPAN
@@ -100,7 +110,7 @@ class FieldSelect(Node, frozen=True):
 
 
 class Subscript(Node, frozen=True):
-    """``operand[index]`` or, when ``is_slice``, ``operand[lower:upper]`` with None for an open end."""
+    """``operand[index]`` or ``operand[lower:upper]`` (``is_slice``), None for an open end."""
 
     operand: Expression
     lower: Expression | None
@@ -341,7 +351,10 @@ class SqlValueFunction(Node, frozen=True):
 
 
 class SortKey(Node, frozen=True):
-    """``expression [ASC|DESC|USING op] [NULLS FIRST|LAST]``; ``nulls_first`` None means the default."""
+    """``expression [ASC|DESC|USING op] [NULLS FIRST|LAST]``.
+
+    ``nulls_first`` None means the default.
+    """
 
     expression: Expression
     descending: bool = False
@@ -352,7 +365,9 @@ class SortKey(Node, frozen=True):
 class FrameBound(Node, frozen=True):
     """A window frame's bound; ``offset`` only for preceding and following."""
 
-    kind: Literal["unbounded_preceding", "preceding", "current_row", "following", "unbounded_following"]
+    kind: Literal[
+        "unbounded_preceding", "preceding", "current_row", "following", "unbounded_following"
+    ]
     offset: Expression | None = None
 
 
@@ -366,7 +381,10 @@ class WindowFrame(Node, frozen=True):
 
 
 class WindowDefinition(Node, frozen=True):
-    """``[name] ([base] PARTITION BY ... ORDER BY ... frame)``; ``OVER name`` has only ``base`` and is_reference."""
+    """``[name] ([base] PARTITION BY ... ORDER BY ... frame)``.
+
+    ``OVER name`` has only ``base`` and is_reference.
+    """
 
     name: str = ""
     base: str = ""
@@ -380,8 +398,9 @@ class WindowDefinition(Node, frozen=True):
 class FunctionCall(Node, frozen=True):
     """``[schema.]name([DISTINCT] args [ORDER BY ...]) [WITHIN GROUP ...] [FILTER ...] [OVER ...]``.
 
-    ``arg_names`` is parallel to ``args`` ("" for positional). ``star`` is count(*). ``syntax`` is "" for
-    ordinary calls, else one of extract, overlay, position, substring, trim, at_time_zone, normalize.
+    ``arg_names`` is parallel to ``args`` ("" for positional). ``star`` is count(*). ``syntax`` is
+    "" for ordinary calls, else one of extract, overlay, position, substring, trim, at_time_zone,
+    normalize.
     """
 
     name: tuple[str, ...]
@@ -420,11 +439,47 @@ class CurrentOf(Node, frozen=True):
 
 
 Expression = Union[
-    IntegerLiteral, NumericLiteral, StringLiteral, BitStringLiteral, BooleanLiteral, NullLiteral, Parameter,
-    ColumnRef, Star, FieldSelect, Subscript, UnaryOp, BinaryOp, And, Or, Not, IsNull, BooleanTest,
-    IsDistinctFrom, Between, Like, InList, InSubquery, QuantifiedComparison, QuantifiedSubquery, Exists,
-    ScalarSubquery, ArraySubquery, Case, Coalesce, NullIf, MinMax, ArrayConstructor, RowConstructor, TypeCast,
-    Collate, SqlValueFunction, FunctionCall, GroupingSet, DefaultMarker, CurrentOf,
+    IntegerLiteral,
+    NumericLiteral,
+    StringLiteral,
+    BitStringLiteral,
+    BooleanLiteral,
+    NullLiteral,
+    Parameter,
+    ColumnRef,
+    Star,
+    FieldSelect,
+    Subscript,
+    UnaryOp,
+    BinaryOp,
+    And,
+    Or,
+    Not,
+    IsNull,
+    BooleanTest,
+    IsDistinctFrom,
+    Between,
+    Like,
+    InList,
+    InSubquery,
+    QuantifiedComparison,
+    QuantifiedSubquery,
+    Exists,
+    ScalarSubquery,
+    ArraySubquery,
+    Case,
+    Coalesce,
+    NullIf,
+    MinMax,
+    ArrayConstructor,
+    RowConstructor,
+    TypeCast,
+    Collate,
+    SqlValueFunction,
+    FunctionCall,
+    GroupingSet,
+    DefaultMarker,
+    CurrentOf,
 ]
 
 
@@ -446,7 +501,10 @@ class Alias(Node, frozen=True):
 
 
 class TableRef(Node, frozen=True):
-    """A table, view or CTE in FROM. ``relation_id`` is set in stored views: the name may have changed since."""
+    """A table, view or CTE in FROM.
+
+    ``relation_id`` is set in stored views: the name may have changed since.
+    """
 
     name: QualifiedName
     alias: Alias | None = None
@@ -500,14 +558,36 @@ class Target(Node, frozen=True):
     span: Span = NO_SPAN
 
 
+class SearchClause(Node, frozen=True):
+    """``SEARCH DEPTH | BREADTH FIRST BY columns SET sequence``."""
+
+    breadth: bool
+    columns: tuple[str, ...]
+    sequence: str
+    span: Span = NO_SPAN
+
+
+class CycleClause(Node, frozen=True):
+    """``CYCLE columns SET mark [TO value DEFAULT default] USING path``."""
+
+    columns: tuple[str, ...]
+    mark: str
+    value: Expression
+    default: Expression
+    path: str
+    span: Span = NO_SPAN
+
+
 class CommonTable(Node, frozen=True):
-    """``name [(columns)] AS [NOT] [MATERIALIZED] (statement)``."""
+    """``name [(columns)] AS [NOT] [MATERIALIZED] (statement) [SEARCH ...] [CYCLE ...]``."""
 
     name: str
     columns: tuple[str, ...]
     statement: DmlStatement
     materialized: bool | None = None
     span: Span = NO_SPAN
+    search: SearchClause | None = None
+    cycle: CycleClause | None = None
 
 
 class WithClause(Node, frozen=True):
@@ -584,13 +664,15 @@ Query = Union[Select, Values, SetOperation]
 class Assignment(Node, frozen=True):
     """``column = value`` or ``(a, b) = ROW(..) | (query)``: then several columns and one value.
 
-    ``subscripts``, of a single column, are over a NULL literal in place of the column.
+    ``subscripts``, of a single column, are over a NULL literal in place of the column; one without
+    bounds that is no slice stands for the field of a composite. ``column_spans`` are set for lists.
     """
 
     columns: tuple[str, ...]
     value: Expression
     subscripts: tuple[Subscript, ...] = ()
     span: Span = NO_SPAN
+    column_spans: tuple[Span, ...] = ()
 
 
 class ConflictTarget(Node, frozen=True):

@@ -13,7 +13,10 @@ IsolationLevel = Literal["read uncommitted", "read committed", "repeatable read"
 
 
 class TransactionModes(Node, frozen=True):
-    """``ISOLATION LEVEL``, ``READ ONLY | WRITE``, ``[NOT] DEFERRABLE``, ``AS OF SYSTEM TIME``; None: not given."""
+    """``ISOLATION LEVEL``, ``READ ONLY | WRITE``, ``[NOT] DEFERRABLE``, ``AS OF SYSTEM TIME``.
+
+    None: not given.
+    """
 
     isolation: IsolationLevel | None = None
     read_only: bool | None = None
@@ -64,7 +67,10 @@ class RollbackToSavepoint(Node, frozen=True):
 
 
 class PrepareTransaction(Node, frozen=True):
-    """PREPARE TRANSACTION, COMMIT PREPARED, ROLLBACK PREPARED: ``action`` prepare, commit or rollback."""
+    """PREPARE TRANSACTION, COMMIT PREPARED, ROLLBACK PREPARED.
+
+    ``action`` prepare, commit or rollback.
+    """
 
     action: Literal["prepare", "commit", "rollback"]
     gid: str
@@ -90,8 +96,9 @@ class SetConstraints(Node, frozen=True):
 class SetVariable(Node, frozen=True):
     """``SET [SESSION|LOCAL] name {=|TO} value, ... | DEFAULT``.
 
-    ``values`` None means DEFAULT. SET TIME ZONE, NAMES, ROLE, SESSION AUTHORIZATION, SCHEMA come here under their
-    variable's name (timezone, client_encoding, role, session_authorization, search_path).
+    ``values`` None means DEFAULT. SET TIME ZONE, NAMES, ROLE, SESSION AUTHORIZATION, SCHEMA come
+    here under their variable's name (timezone, client_encoding, role, session_authorization,
+    search_path).
     """
 
     name: str
@@ -108,7 +115,10 @@ class ShowVariable(Node, frozen=True):
 
 
 class ShowCluster(Node, frozen=True):
-    """nodedb's SHOW statements: ``what`` is e.g. "schema version", "ranges", "routing", "nodes"; ``args`` follow."""
+    """nodedb's SHOW statements.
+
+    ``what`` is "schema version", "ranges", "routing", "nodes"...; ``args`` follow.
+    """
 
     what: str
     args: tuple[OptionValue, ...] = ()
@@ -154,7 +164,7 @@ class Deallocate(Node, frozen=True):
 
 
 class DeclareCursor(Node, frozen=True):
-    """``DECLARE name [BINARY] [INSENSITIVE] [[NO] SCROLL] CURSOR [WITH|WITHOUT HOLD] FOR query``."""
+    """``DECLARE name [BINARY] [[NO] SCROLL] CURSOR [WITH|WITHOUT HOLD] FOR query``."""
 
     name: str
     query: DmlStatement
@@ -165,7 +175,10 @@ class DeclareCursor(Node, frozen=True):
 
 
 class Fetch(Node, frozen=True):
-    """FETCH or MOVE. ``direction`` forward, backward, absolute or relative; ``count`` None means ALL."""
+    """FETCH or MOVE.
+
+    ``direction`` forward, backward, absolute or relative; ``count`` None means ALL.
+    """
 
     cursor: str
     direction: Literal["forward", "backward", "absolute", "relative"]
@@ -190,10 +203,13 @@ class Explain(Node, frozen=True):
 
 
 class Copy(Node, frozen=True):
-    """``COPY table [(columns)] | (query) FROM | TO STDIN | STDOUT | 'file' [WITH (...)] [WHERE ...]``.
+    """``COPY table [(columns)] | (query) FROM | TO STDIN | STDOUT | 'file' [WITH.
 
-    Options keep PostgreSQL's names (format, delimiter, null, header, quote, escape, force_quote, force_not_null,
-    force_null, encoding, freeze); column lists stand in ``column_options``. ``target`` is "stdin", "stdout", "file" or "program".
+    ...] [WHERE ...]``.
+
+    Options keep PostgreSQL's names (format, delimiter, null, header, quote, escape, force_quote,
+    force_not_null, force_null, encoding, freeze); column lists stand in ``column_options``.
+    ``target`` is "stdin", "stdout", "file" or "program".
     """
 
     table: QualifiedName | None
@@ -230,7 +246,10 @@ class Notify(Node, frozen=True):
 
 
 class LockTable(Node, frozen=True):
-    """``LOCK [TABLE] names [IN mode MODE] [NOWAIT]``; mode in lower case, e.g. "access exclusive"."""
+    """``LOCK [TABLE] names [IN mode MODE] [NOWAIT]``; mode in lower case, e.g.
+
+    "access exclusive".
+    """
 
     names: tuple[QualifiedName, ...]
     mode: str
@@ -261,7 +280,10 @@ class Checkpoint(Node, frozen=True):
 
 
 class AlterSystem(Node, frozen=True):
-    """``ALTER SYSTEM SET name = value | RESET name | RESET ALL``; see AlterSettings for ``values``."""
+    """``ALTER SYSTEM SET name = value | RESET name | RESET ALL``.
+
+    See AlterSettings for ``values``.
+    """
 
     name: str
     values: tuple[OptionValue, ...] | None
@@ -281,9 +303,37 @@ class EmptyStatement(Node, frozen=True):
 
 
 UtilityStatement = Union[
-    Begin, Commit, Rollback, Savepoint, ReleaseSavepoint, RollbackToSavepoint, PrepareTransaction, SetTransaction,
-    SetConstraints, SetVariable, ShowVariable, ShowCluster, ResetVariable, Discard, Prepare, ExecutePrepared,
-    Deallocate, DeclareCursor, Fetch, CloseCursor, Explain, Copy, Listen, Unlisten, Notify, LockTable, Analyze,
-    Vacuum, Checkpoint, AlterSystem, Do, EmptyStatement,
+    Begin,
+    Commit,
+    Rollback,
+    Savepoint,
+    ReleaseSavepoint,
+    RollbackToSavepoint,
+    PrepareTransaction,
+    SetTransaction,
+    SetConstraints,
+    SetVariable,
+    ShowVariable,
+    ShowCluster,
+    ResetVariable,
+    Discard,
+    Prepare,
+    ExecutePrepared,
+    Deallocate,
+    DeclareCursor,
+    Fetch,
+    CloseCursor,
+    Explain,
+    Copy,
+    Listen,
+    Unlisten,
+    Notify,
+    LockTable,
+    Analyze,
+    Vacuum,
+    Checkpoint,
+    AlterSystem,
+    Do,
+    EmptyStatement,
 ]
 Statement = Union[DmlStatement, DdlStatement, UtilityStatement]

@@ -432,7 +432,9 @@ class ValuesPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FunctionScan:
-    """Set-returning (or scalar) function calls side by side; with ``ordinality`` the last column is int8 from 1.
+    """Set-returning (or scalar) function calls side by side.
+
+    With ``ordinality`` the last column is int8 from 1.
 
     ``widths[i]`` is the number of columns that call i contributes (composite results are spread).
     """
@@ -499,7 +501,9 @@ class JoinPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AggregatePlan:
-    """Grouping. Output: the group columns, then the aggregates, then ``grouping_ids`` for GROUPING().
+    """Grouping.
+
+    Output: the group columns, then the aggregates, then ``grouping_ids`` for GROUPING().
 
     Without groups and sets there is exactly one output row. ``grouping_sets``: tuples of indexes
     into groups, None for plain GROUP BY.
@@ -635,10 +639,9 @@ class CteScan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowLock:
-    """Rows of ``scan`` (its table's columns are all present in the input) to lock for FOR UPDATE and its kin.
+    """Rows of ``scan`` to lock for FOR UPDATE and its kin.
 
-    Ows of ``scan`` (its table's columns are all present in the input) to lock for FOR UPDATE and
-    its kin.
+    Its table's columns are all present in the input.
     """
 
     scan: TableScan
@@ -691,7 +694,9 @@ class TargetTable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConflictPlan:
-    """ON CONFLICT. ``arbiters`` are index ids (PRIMARY_INDEX_ID: clustering key); () for a bare DO NOTHING: any.
+    """ON CONFLICT.
+
+    ``arbiters`` are index ids (PRIMARY_INDEX_ID: clustering key); () for a bare DO NOTHING: any.
 
     For update: ``assignments`` (position, expression) over ``existing_columns`` (the row in the
     table) and ``excluded_columns`` (the row proposed).
@@ -707,9 +712,11 @@ class ConflictPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InsertPlan:
-    """INSERT. ``values`` has one expression per table column (over input's columns; defaults filled in; None for hidden,
-    generated and dropped ones). ``returning`` is over ``target.row_columns``; () with empty
-    columns: no rows out.
+    """INSERT.
+
+    ``values`` has one expression per table column (over input's columns; defaults filled in; None
+    for hidden, generated and dropped ones). ``returning`` is over ``target.row_columns``; () with
+    empty columns: no rows out.
     """
 
     target: TargetTable
@@ -722,7 +729,9 @@ class InsertPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UpdatePlan:
-    """UPDATE. ``scan`` is the target's TableScan inside ``input`` (all its columns are in input's output).
+    """UPDATE.
+
+    ``scan`` is the target's TableScan inside ``input`` (all its columns are in input's output).
 
     ``assignments`` (position, expression) are over input's columns (old values). ``condition`` is
     the whole WHERE, already applied in ``input`` too; it is what is checked again on the newest
@@ -779,11 +788,12 @@ LogicalPlan = Union[
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoundStatement:
-    """A bound query or DML statement. ``parameters``: final types of $1...; ``relations``: what it depends on.
+    """A bound query or DML statement.
 
-    ``privileges``: (relation id, aclitem letters any of which suffices, span, column positions or
-    ()) checked at each execution. ``kind``: select, insert, update, delete (of the outermost
-    statement, for the command tag).
+    ``parameters``: final types of $1...; ``relations``: what it depends on.
+
+    ``privileges``: (relation id, aclitem letters any of which suffices), checked at each execution.
+    ``kind``: select, insert, update, delete (of the outermost statement, for the command tag).
     """
 
     kind: Literal["select", "insert", "update", "delete"]
@@ -795,7 +805,6 @@ class BoundStatement:
     has_returning: bool = False
     volatile: bool = False
     view_privileges: tuple[tuple[int, int, str], ...] = ()
-    """(role id, relation id, letters).
-
-    What the owners of expanded views need on the relations in them.
-    """
+    """(role id, relation id, letters): what owners of expanded views need on relations."""
+    insert_columns: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """(relation id, positions) that INSERTs write; ``column_privileges`` reads it."""

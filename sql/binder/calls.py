@@ -25,6 +25,7 @@ from sql.errors import (
     UndefinedFunction,
     WrongObjectType,
 )
+from sql.functions.json_records import RECORD_READERS, record_reader
 from sql.functions.registry import Aggregate, Function, Operator, WindowFunction
 from sql.types.base import SqlType
 from sql.types.catalog import ANY, BOOL, FLOAT8, INT4, JSONB, RECORD, UNKNOWN, type_by_name
@@ -276,7 +277,21 @@ def build_call(
     if function.volatility == "volatile":
         state.volatile = True
     bound, result = prepare_arguments(state, candidate, args, span)
+    if function.name in RECORD_READERS:
+        return _record_call(state, function, bound, span)
     return CallExpr(function, bound, result, span=span)
+
+
+def _record_call(
+    state: BindState, function: Function, args: tuple[BoundExpr, ...], span: Span
+) -> CallExpr:
+    """Give json_populate_record and its kin the columns of their first argument."""
+    from sql.binder.expression import record_shape  # noqa: PLC0415
+
+    shape = record_shape(state, args[0]) if args[0].type is RECORD else None
+    if shape is not None:
+        function = record_reader(function, shape)
+    return CallExpr(function, args, RECORD, span=span)
 
 
 def prepare_arguments(
@@ -307,9 +322,22 @@ def prepare_arguments(
             _gap(routine.arg_types[parameter]) if call < 0 else coerced[call]
             for parameter, call in enumerate(candidate.order)
         )
+    last = coerced[-1] if coerced else None
+    if (
+        isinstance(last, ArrayExpr)
+        and routine_is_variadic_any(routine)
+        and not candidate.expanded
+        and not last.nested
+    ):
+        return (*coerced[:-1], *last.elements), result
     if candidate.expanded and declared[-1] is not ANY:
         coerced = _pack_variadic(coerced, candidate.expanded, span)
     return coerced, result
+
+
+def routine_is_variadic_any(routine: Routine) -> bool:
+    """Tell whether a function takes any number of arguments of any types."""
+    return getattr(routine, "variadic", False) and routine.arg_types[-1] is ANY
 
 
 _GAP_VALUES: Final = {INT4: 0, FLOAT8: 0.0, BOOL: False, JSONB: "{}"}

@@ -14,16 +14,15 @@ from sql.binder.bound import (
     BoundStatement,
     ColumnVar,
     ConflictPlan,
-    DeletePlan,
     InsertPlan,
-    LockPlan,
     TableScan,
+    TargetTable,
     UpdatePlan,
 )
-from sql.binder.tree import walk
+from sql.binder.tree import children
 
 if TYPE_CHECKING:
-    from sql.binder.bound import OutputColumn, TargetTable
+    from sql.binder.bound import LogicalPlan, OutputColumn
 
 ColumnPrivilege = tuple[int, str, tuple[int, ...]]
 """(relation id, aclitem letter, column positions from 0; () means: any one column)."""
@@ -55,9 +54,10 @@ def column_privileges(bound: BoundStatement) -> tuple[ColumnPrivilege, ...]:
     names the same table itself.
     """
     uses = _Uses()
-    nodes = list(walk(bound.plan))
+    nodes = _nodes(bound.plan)
+    inserted = dict(bound.insert_columns)
     for node in nodes:
-        _note_node(uses, node, dict(bound.insert_columns))
+        _note_node(uses, node, inserted)
     for node in nodes:
         if type(node) is ColumnVar and node.id in uses.places:
             relation, position = uses.places[node.id]
@@ -69,6 +69,18 @@ def column_privileges(bound: BoundStatement) -> tuple[ColumnPrivilege, ...]:
             if positions or (letter == "r" and relation in uses.scanned) or letter == "a":
                 result.append((relation, letter, tuple(sorted(positions))))
     return tuple(result)
+
+
+def _nodes(plan: LogicalPlan) -> list[object]:
+    """Return everything in a plan but the checks and generated columns of its targets."""
+    found: list[object] = []
+    stack: list[object] = [plan]
+    while stack:
+        node = stack.pop()
+        if type(node) is not TargetTable:
+            found.append(node)
+            stack.extend(children(node))
+    return found
 
 
 def _note_node(uses: _Uses, node: object, inserted: dict[int, tuple[int, ...]]) -> None:
@@ -85,5 +97,3 @@ def _note_node(uses: _Uses, node: object, inserted: dict[int, tuple[int, ...]]) 
     elif isinstance(node, UpdatePlan):
         uses.know(node.target.table.id, node.target.row_columns)
         uses.write(node.target, "w", [p for p, _ in node.assignments])
-    elif isinstance(node, DeletePlan | LockPlan):
-        return

@@ -27,6 +27,7 @@ from sql.errors import (
     FeatureNotSupported,
     InvalidColumnReference,
     InvalidRecursion,
+    SqlSyntaxError,
 )
 
 if TYPE_CHECKING:
@@ -71,6 +72,13 @@ def bind_with(state: BindState, clause: WithClause, scope: Scope) -> tuple[CteDe
     scope.future_ctes = {t.name for t in tables}
     for table in tables:
         scope.future_ctes.discard(table.name)
+        if table.search is not None or table.cycle is not None:
+            if not clause.recursive or not mentions(table.statement, table.name):
+                raise SqlSyntaxError("WITH query is not recursive", span=table.span)
+            scope.ctes[table.name] = entry = _bind_traversal(state, table, scope)
+            assert entry.definition is not None
+            definitions.append(entry.definition)
+            continue
         if clause.recursive and mentions(table.statement, table.name):
             entry = _bind_recursive(state, table, scope)
         else:
@@ -189,6 +197,12 @@ def _bind_recursive(state: BindState, table: CommonTable, scope: Scope) -> CteEn
         union_all=node.all,
     )
     return CteEntry(name, cte_id, names, columns, definition)
+
+
+def _bind_traversal(state: BindState, table: CommonTable, scope: Scope) -> CteEntry:
+    from sql.binder.traversal import expand_traversal  # noqa: PLC0415
+
+    return _bind_plain(state, expand_traversal(state, table, scope), scope)
 
 
 def _check_recursive_clauses(node: SetOperation) -> None:

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sql.ast.node import Node
 from sql.ast.query import (
     Assignment,
     DefaultMarker,
     Delete,
     DmlStatement,
     Expression,
+    FunctionCall,
     Insert,
+    Query,
     RowConstructor,
     ScalarSubquery,
+    Select,
+    SetOperation,
     Target,
     Update,
     Values,
@@ -45,7 +50,7 @@ from sql.binder.conflict import bind_conflict
 from sql.binder.cte import bind_with
 from sql.binder.dispatch import bind
 from sql.binder.from_clause import bind_from, scan_table
-from sql.binder.scope import Item, Scope, check_no_conflict
+from sql.binder.scope import Item, Scope, check_no_conflict, item_over
 from sql.binder.state import BindState, BoundQuery, Tracker, var_of
 from sql.binder.subscript_target import Slot, slot_of
 from sql.binder.table_target import default_value, target_table
@@ -62,6 +67,8 @@ from sql.span import NO_SPAN
 from sql.types.catalog import BOOL, UNKNOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sql.ast.query import Alias
     from sql.catalog.descriptor import Column, Table
 
@@ -86,15 +93,20 @@ def _bind_insert(state: BindState, node: Insert, parent: Scope | None) -> BoundQ
     table = destination.table
     destination.require(state, "a")
     columns = _insert_columns(node, destination)
+    state.insert_columns[table.id] = tuple(c.position for c in columns) if node.source else ()
     target = target_table(state, table, writes_row=True)
+    alias = node.alias or destination.name
+    row = destination.item(state, target.row_columns, alias, user_alias=bool(node.alias))
+    scope.all_items = [row]  # Not visible in the source, but errors know of it.
     source, given = _insert_source(state, node, columns, scope)
     values = _insert_values(state, node, table, given)
     conflict = None
-    alias = node.alias or destination.name
     if node.on_conflict is not None:
         conflict = bind_conflict(state, node.on_conflict, target, destination, alias, scope)
-    row = destination.item(state, target.row_columns, alias, user_alias=bool(node.alias))
-    returning, outputs = _bind_returning(state, node.returning, scope, [row], destination)
+    hidden = []
+    if conflict is not None and conflict.excluded_columns:
+        hidden.append(item_over("excluded", [], ()))
+    returning, outputs = _bind_returning(state, node.returning, scope, [row], destination, hidden)
     plan: LogicalPlan = InsertPlan(target, source, values, conflict, returning, outputs)
     if definitions:
         plan = WithPlan(definitions, plan)
@@ -135,9 +147,35 @@ def _insert_source(
         source.order_by or source.limit or source.offset or source.with_clause
     ):
         if len(source.rows) == 1:
-            return OneRow(), _single_row(state, node, source.rows[0], columns, scope)
+            row = source.rows[0]
+            if any(_has_set_call(state, item) for item in row):
+                _forbid_defaults(row)
+                targets = tuple(Target(item, span=item.span) for item in row)
+                return _from_query(state, node, Select(targets), columns, scope)
+            return OneRow(), _single_row(state, node, row, columns, scope)
         return _many_rows(state, node, source, columns, scope)
-    return _from_query(state, node, columns, scope)
+    return _from_query(state, node, source, columns, scope)
+
+
+def _has_set_call(state: BindState, node: object) -> bool:
+    """Tell whether the syntax calls a set-returning function: then VALUES may make many rows."""
+    if isinstance(node, FunctionCall) and any(
+        f.returns_set for f in state.registry.functions.get(node.name[-1], ())
+    ):
+        return True
+    if isinstance(node, tuple):
+        return any(_has_set_call(state, item) for item in node)
+    if isinstance(node, Node) and not isinstance(node, Select | Values | SetOperation):
+        return any(_has_set_call(state, getattr(node, f)) for f in node.__struct_fields__)
+    return False
+
+
+def _forbid_defaults(row: tuple[Expression, ...]) -> None:
+    for item in row:
+        if type(item) is DefaultMarker:
+            raise FeatureNotSupported(
+                "DEFAULT beside a set-returning function is not supported", span=item.span
+            )
 
 
 def _check_count(
@@ -229,12 +267,11 @@ def _many_rows(
 
 
 def _from_query(
-    state: BindState, node: Insert, columns: list[Slot], scope: Scope
+    state: BindState, node: Insert, source: Query, columns: list[Slot], scope: Scope
 ) -> tuple[LogicalPlan, _Given]:
     from sql.binder.query import bind_query  # noqa: PLC0415
 
-    assert node.source is not None
-    bound = bind_query(state, node.source, scope, resolve=False)
+    bound = bind_query(state, source, scope, resolve=False)
     places = [location(e) for e in _query_expressions(bound)]
     _check_count(
         node, columns, [var_of(c, span=p) for c, p in zip(bound.columns, places, strict=True)]
@@ -309,12 +346,13 @@ def _bind_returning(
     scope: Scope,
     items: list[Item],
     destination: Destination,
+    hidden: Sequence[Item] = (),
 ) -> tuple[tuple[BoundExpr, ...], tuple[OutputColumn, ...]]:
     if not targets:
         return (), ()
     destination.require(state, "r")
     scope.items = items
-    scope.all_items = items
+    scope.all_items = [*items, *hidden]
     scope.clause = "returning"
     entries = bind_targets(state, targets, scope)
     columns = []
@@ -404,8 +442,10 @@ def bind_assignments(
     whole: set[int] = set()
     target = scope.items[0]
     for assignment in assignments:
+        spans = assignment.column_spans or (assignment.span,)
         columns = [
-            destination.writable(name, "update", assignment.span) for name in assignment.columns
+            destination.writable(name, "update", span)
+            for name, span in zip(assignment.columns, spans, strict=True)
         ]
         for column, value in zip(
             columns, _assigned_values(state, assignment, columns, scope), strict=True
@@ -445,7 +485,7 @@ def _check_updatable(column: Column) -> None:
 
 
 def _assigned_values(
-    state: BindState, assignment: Assignment, columns: list[Slot], scope: Scope
+    state: BindState, assignment: Assignment, columns: list[Column], scope: Scope
 ) -> list[BoundExpr | None]:
     """Return the values of one assignment, None for DEFAULT."""
     value = assignment.value

@@ -36,6 +36,7 @@ from sql.ast.query import (
     OperatorName,
     Or,
     Parameter,
+    QualifiedName,
     RowConstructor,
     SqlValueFunction,
     Star,
@@ -86,12 +87,14 @@ from sql.binder.scope import (
 )
 from sql.binder.tree import location
 from sql.binder.type_names import resolve_type
+from sql.catalog.descriptor import Table
 from sql.errors import (
     CannotCoerce,
     DatatypeMismatch,
     FeatureNotSupported,
     IndeterminateDatatype,
     InvalidName,
+    SqlError,
     SqlSyntaxError,
     UndefinedColumn,
     UndefinedObject,
@@ -114,6 +117,7 @@ from sql.types.catalog import (
     TIMESTAMPTZ,
     TIMETZ,
     UNKNOWN,
+    type_by_name,
 )
 from sql.types.numeric import numeric_in
 from sql.types.typmod import typmod_in
@@ -195,9 +199,23 @@ def _column(state: BindState, node: ColumnRef, scope: Scope) -> BoundExpr:
             level, item, position = found
             expression = item.expressions[position]
             note_column(state, level, item, expression)
+            if state.recorder is not None and not _is_hidden(item, level, scope):
+                state.recorder.qualifiers[id(node)] = item.alias
             return located(expression, node.span)
         return _unqualified_other(state, name, node.span, scope)
     return _qualified(state, parts, node.span, scope)
+
+
+def _is_hidden(item: Item, level: Scope, scope: Scope) -> bool:
+    """Tell whether qualifying with the item's name would find another, or nothing."""
+    if item.is_join or not item.alias or not item.relation_visible:
+        return True
+    inner: Scope | None = scope
+    while inner is not None and inner is not level:
+        if any(other.alias == item.alias for other in inner.items):
+            return True
+        inner = inner.parent
+    return sum(other.alias == item.alias for other in level.items) > 1
 
 
 def note_column(state: BindState, level: Scope, item: Item, expression: BoundExpr) -> None:
@@ -251,7 +269,7 @@ def qualified_item(
     """Find the relation of ``[catalog.][schema.]table`` or raise 42P01."""
     relation_id = 0
     if len(qualifier) > 3:
-        dotted = ".".join(qualifier)
+        dotted = ".".join((*qualifier, column))
         raise SqlSyntaxError(
             f"improper qualified name (too many dotted names): {dotted}", span=span
         )
@@ -350,8 +368,12 @@ def select_field(state: BindState, operand: BoundExpr, name: str, span: Span) ->
 
 
 def _cast(state: BindState, node: TypeCast, scope: Scope) -> BoundExpr:
-    target, typmod = resolve_type(state.catalog, node.type_name)
     operand = node.operand
+    if type(operand) is NullLiteral or type(operand) is RowConstructor:
+        row = _row_of_table(state, node, scope)
+        if row is not None:
+            return row
+    target, typmod = resolve_type(state.catalog, node.type_name)
     if type(operand) is ArrayConstructor and target.element is not None:
         bound = bind_array(state, operand, scope, target)
     else:
@@ -359,6 +381,37 @@ def _cast(state: BindState, node: TypeCast, scope: Scope) -> BoundExpr:
     if bound.type is target and typmod < 0:
         return bound
     return coerce_explicit(state, bound, target, typmod, node.span)
+
+
+def _row_of_table(state: BindState, node: TypeCast, scope: Scope) -> BoundExpr | None:
+    """Bind NULL or a row constructor cast to a table's row type; None for other types."""
+    name = node.type_name
+    if name.array_dimensions or name.modifiers or type_by_name(name.name) is not None:
+        return None
+    try:
+        relation = state.catalog.find_relation(QualifiedName(name.name, name.schema))
+    except SqlError:
+        return None
+    if not isinstance(relation, Table):
+        return None
+    columns = relation.visible_columns
+    if type(node.operand) is NullLiteral:
+        values: list[BoundExpr] = [Const(None, UNKNOWN, span=node.span) for _ in columns]
+    else:
+        assert type(node.operand) is RowConstructor
+        values = [bind(state, item, scope) for item in node.operand.items]
+    if len(values) != len(columns):
+        few = "few" if len(values) < len(columns) else "many"
+        raise CannotCoerce(
+            f"cannot cast type record to {relation.name}",
+            span=node.span,
+            detail=f"Input has too {few} columns.",
+        )
+    items = tuple(
+        coerce_explicit(state, value, column.type, column.typmod, node.span)
+        for value, column in zip(values, columns, strict=True)
+    )
+    return RowExpr(items, tuple(c.name for c in columns), RECORD, span=node.span)
 
 
 def _collate(state: BindState, node: Collate, scope: Scope) -> BoundExpr:
@@ -614,7 +667,8 @@ def _jsonb_subscripts(
     result = operand
     for part in chain:
         if part.is_slice:
-            raise DatatypeMismatch("jsonb subscript does not support slices", span=part.span)
+            place = part.upper or part.lower or part
+            raise DatatypeMismatch("jsonb subscript does not support slices", span=place.span)
         index = bind_jsonb_subscript(state, part, scope)
         result = make_operator(state, OperatorName("->"), result, index, part.span)
     return result

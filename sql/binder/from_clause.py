@@ -62,6 +62,7 @@ from sql.errors import (
     UndefinedTable,
     WrongObjectType,
 )
+from sql.functions.json_records import RECORD_READERS, record_reader
 from sql.types.catalog import BOOL, INT8, RECORD, VOID
 
 if TYPE_CHECKING:
@@ -366,10 +367,14 @@ def _bind_function(state: BindState, node: FunctionRef, scope: Scope) -> tuple[L
     scalar = False
     for written, (expression, function) in zip(written_calls, bound, strict=True):
         expression = resolve_unknown(state, expression)  # noqa: PLW2901 - the typed form
-        calls.append(expression)
+        if isinstance(expression, CallExpr) and function is not None:
+            function = expression.function  # noqa: PLW2901 - perhaps made for its argument
         made, scalar = _function_columns(
             state, node, written, expression, function, single=len(bound) == 1
         )
+        if isinstance(expression, CallExpr) and expression.function.name in RECORD_READERS:
+            expression = _record_call(expression, made)  # noqa: PLW2901
+        calls.append(expression)
         columns.extend(made)
         widths.append(len(made))
     if node.ordinality:
@@ -384,6 +389,12 @@ def _bind_function(state: BindState, node: FunctionRef, scope: Scope) -> tuple[L
     return plan, item
 
 
+def _record_call(call: CallExpr, columns: list[OutputColumn]) -> CallExpr:
+    """Give json_to_record and its kin the columns of the definition list."""
+    shape = tuple((c.name, c.type, c.typmod) for c in columns)
+    return CallExpr(record_reader(call.function, shape), call.args, RECORD, span=call.span)
+
+
 def _function_columns(
     state: BindState,
     node: FunctionRef,
@@ -394,6 +405,8 @@ def _function_columns(
     single: bool,
 ) -> tuple[list[OutputColumn], bool]:
     """Return the columns of one call, and whether its result is scalar."""
+    from sql.binder.expression import record_shape  # noqa: PLC0415
+
     alias = node.alias
     span = expression.span
     if alias is not None and alias.column_types and single:
@@ -412,6 +425,9 @@ def _function_columns(
             state.new_column(n, t, m) for n, (t, m) in zip(alias.columns, types, strict=True)
         ], False
     if function is not None and function.columns:
+        if function.name in RECORD_READERS and isinstance(expression, CallExpr):
+            shape = record_shape(state, expression.args[0]) or ()
+            return [state.new_column(n, t, m) for n, t, m in shape], False
         return [state.new_column(n, t) for n, t in function.columns], False
     if expression.type is RECORD:
         raise SqlSyntaxError(

@@ -54,8 +54,16 @@ _FIXED_FORMS: Final = {
 _SESSION_TYPES: Final = frozenset(
     (REGPROC, REGPROCEDURE, REGOPER, REGOPERATOR, REGTYPE, REGROLE, REGNAMESPACE, REGCLASS)
 )
-_CHECKING: Final = FormatContext()
-_CHECKING.now = 0
+
+
+def _checking(date_style: str) -> FormatContext:
+    context = FormatContext()
+    context.now = 0
+    context.date_style = date_style
+    return context
+
+
+_CHECKING: Final = tuple(_checking(f"ISO, {order}") for order in ("MDY", "DMY", "YMD"))
 _NAME_PART: Final = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s".]+))\s*')
 
 
@@ -88,12 +96,18 @@ def _check_date(text: str, target: SqlType) -> None:
 
     Everything else waits for the session's settings.
     """
-    try:
-        text_input(target, _CHECKING)(text, NO_TYPMOD)
-    except InvalidDatetimeFormat:
-        raise
-    except SqlError:
-        pass
+    first: SqlError | None = None
+    for context in _CHECKING:
+        try:
+            text_input(target, context)(text, NO_TYPMOD)
+        except InvalidDatetimeFormat:
+            raise
+        except SqlError as error:
+            first = first or error
+        else:
+            return
+    if first is not None:
+        raise first
 
 
 def _at_execution(literal: Const, target: SqlType, typmod: int) -> CastExpr:

@@ -220,6 +220,7 @@ class Resolver:
                     c
                     for c in candidates
                     if all(self.can_coerce(only, d, "implicit") for d in c.types)
+                    and self._polymorphic_ok(c.types, (only,) * len(c.types))
                 ]
                 if len(fitting) == 1:
                     return fitting[0]
@@ -277,7 +278,10 @@ class Resolver:
             return UNKNOWN
         if same:
             return elements[0] if all(e is elements[0] for e in elements) else "inconsistent"
-        return self.common_type(elements) or "inconsistent"
+        common = self.common_type(elements)
+        if common is None or not all(self.can_coerce(e, common, "implicit") for e in elements):
+            return "inconsistent"
+        return common
 
     def family_element(self, declared: Types, actual: Types, result: SqlType) -> SqlType:
         """Return the element type that a polymorphic result's family has in a resolved call."""

@@ -47,6 +47,8 @@ class Recorder:
 
     relations: dict[int, int] = field(default_factory=dict)
     stars: dict[int, list[tuple[tuple[str, ...], str]]] = field(default_factory=dict)
+    qualifiers: dict[int, str] = field(default_factory=dict)
+    """The FROM entry that an unqualified column belongs to."""
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ class BindState:
         "fixed_parameters",
         "forbidden_column",
         "forbidden_subquery",
+        "insert_columns",
         "next_id",
         "origins",
         "parameters",
@@ -104,6 +107,7 @@ class BindState:
         self.view_privileges: dict[tuple[int, int, str], None] = {}
         self.view_owner = 0
         self.volatile = False
+        self.insert_columns: dict[int, tuple[int, ...]] = {}
         self.record_shapes: dict[int, RecordShape] = {}
         self.subquery_names: dict[int, str] = {}
         self.trackers: list[Tracker] = []

@@ -17,7 +17,7 @@ from sql.binder.query import bind_query
 from sql.binder.resolve import Resolver
 from sql.binder.scope import Scope, item_over
 from sql.binder.state import BindState, BoundQuery
-from sql.binder.tree import walk
+from sql.binder.tree import location, walk
 from sql.errors import (
     DatatypeMismatch,
     InvalidObjectDefinition,
@@ -110,6 +110,7 @@ def bind_statement(
         has_returning=bool(getattr(statement, "returning", ())),
         volatile=state.volatile,
         view_privileges=tuple(state.view_privileges),
+        insert_columns=tuple(state.insert_columns.items()),
     )
 
 
@@ -183,6 +184,13 @@ def _to_target(
         message = (
             f'column "{column}" is of type {target.display_name} '
             f"but generation expression is of type {name}"
+        )
+    elif purpose == "execute":
+        raise DatatypeMismatch(
+            f"parameter ${column} of type {name} cannot be coerced "
+            f"to the expected type {target.display_name}",
+            span=location(bound),
+            hint=hint,
         )
     elif purpose == "using":
         message = (

@@ -16,7 +16,7 @@ from sql.binder.bound import BoundExpr, CallExpr, Const
 from sql.binder.coerce import coerce_assignment, coerce_with_typmod
 from sql.binder.expression import bind_jsonb_subscript, bind_subscript_index
 from sql.catalog.descriptor import Column
-from sql.errors import DatatypeMismatch
+from sql.errors import DatatypeMismatch, FeatureNotSupported
 from sql.functions.subscripts import array_element_setter, array_slice_setter, jsonb_setter
 from sql.span import NO_SPAN, Span
 from sql.types.base import NO_TYPMOD, SqlType
@@ -103,6 +103,8 @@ def slot_of(column: Column, subscripts: tuple[Subscript, ...] = (), span: Span =
     """Make the slot of a target; 42804 when its column cannot be subscripted."""
     if not subscripts:
         return Slot(column, (), column.type, column.typmod, span)
+    if any(part.lower is None and not part.is_slice for part in subscripts):
+        raise FeatureNotSupported("assignment to a field of a column is not supported", span=span)
     if column.type is JSONB:
         for part in subscripts:
             if part.is_slice:

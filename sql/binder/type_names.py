@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sql.errors import FeatureNotSupported, InvalidSchemaName, UndefinedObject
+from sql.errors import FeatureNotSupported, InvalidSchemaName, SqlError, UndefinedObject
 from sql.types.base import NO_TYPMOD, SqlType
 from sql.types.catalog import type_by_name
 from sql.types.typmod import typmod_in
@@ -51,7 +51,10 @@ def resolve_type(catalog: Catalog, name: TypeName) -> tuple[SqlType, int]:
         raise UndefinedObject(f'type "{shown}{brackets}" does not exist', span=name.span)
     typmod = NO_TYPMOD
     if name.modifiers or name.fields:
-        typmod = typmod_in(base, name.modifiers, name.fields)
+        try:
+            typmod = typmod_in(base, name.modifiers, name.fields)
+        except SqlError as error:
+            raise error.at(name.span) from None
     if name.array_dimensions:
         array = base if base.element is not None else base.array
         if array is None:

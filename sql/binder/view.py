@@ -40,7 +40,8 @@ def qualify_view_query(
 ) -> tuple[Query, tuple[OutputColumn, ...], Dependencies]:
     """Return (query to store, its output columns, dependencies) for CREATE VIEW.
 
-    In the stored query every TableRef has its schema and ``relation_id`` and stars are spelled out.
+    In the stored query every TableRef has its schema and ``relation_id``, columns have the FROM
+    entry they belong to, and stars are spelled out.
     Dependencies are (relation id, column position), position -1 for the relation as a whole.
     """
     _refuse(query)
@@ -87,6 +88,9 @@ def _rewrite(node: Any, recorder: Recorder, catalog: Catalog) -> Any:
         return node
     if isinstance(node, TableRef):
         return _qualified(node, recorder, catalog)
+    if isinstance(node, ColumnRef):
+        qualifier = recorder.qualifiers.get(id(node))
+        return node if qualifier is None else ColumnRef((qualifier, *node.parts), node.span)
     changes: dict[str, Any] = {}
     for name in node.__struct_fields__:
         old = getattr(node, name)

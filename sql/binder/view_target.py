@@ -28,7 +28,7 @@ from sql.binder.bound import BoundExpr, ColumnVar, OutputColumn
 from sql.binder.coerce import coerce_to_boolean
 from sql.binder.dispatch import bind
 from sql.binder.from_clause import find_relation
-from sql.binder.scope import Item, Scope
+from sql.binder.scope import SYSTEM_COLUMNS, Item, Scope
 from sql.binder.table_target import table_item
 from sql.catalog.catalog import VirtualTable
 from sql.catalog.descriptor import Column, Sequence, Table, View
@@ -141,6 +141,8 @@ class Destination:
                 detail="View columns that are not columns of their base relation "
                 "are not updatable.",
             )
+        if name in SYSTEM_COLUMNS:
+            raise FeatureNotSupported(f'cannot assign to system column "{name}"', span=span)
         raise UndefinedColumn(
             f'column "{name}" of relation "{self.name}" does not exist', span=span
         )

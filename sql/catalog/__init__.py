@@ -1,1 +1,1 @@
-"""Descriptors: what the catalog knows of each object, and the snapshot that statements are bound to."""
+"""Descriptors of what the catalog knows, and the snapshot that statements are bound to."""

@@ -1,12 +1,13 @@
 """Catalog objects as immutable values, stored in the metadata group as MessagePack.
 
-One id space serves all objects (OIDs from ``FIRST_USER_ID`` on; built-in ones are below and never stored).
-A changed object is a new value with ``version`` + 1 and the same id. Types are stored by OID, expressions as
-AST nodes (never as text); names in stored ASTs are schema-qualified when stored.
+One id space serves all objects (OIDs from ``FIRST_USER_ID`` on; built-in ones are below and never
+stored). A changed object is a new value with ``version`` + 1 and the same id. Types are stored by
+OID, expressions as AST nodes (never as text); names in stored ASTs are schema-qualified when
+stored.
 
-Row shape: a table's row is a tuple in the order of ``columns``, dropped and hidden ones included (their
-values are None once dropped). Rows written before a column was added are shorter and decode with the
-column's ``missing_value``.
+Row shape: a table's row is a tuple in the order of ``columns``, dropped and hidden ones included
+(their values are None once dropped). Rows written before a column was added are shorter and decode
+with the column's ``missing_value``.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Descriptor(msgspec.Struct, frozen=True, array_like=True, tag=True, dict=Tr
 
 
 class AclItem(msgspec.Struct, frozen=True, array_like=True):
-    """Privileges of one grantee from one grantor: letters as in PostgreSQL's aclitem (``arwdDxt``...).
+    """Privileges of one grantee from one grantor.
+
+    Letters as in PostgreSQL's aclitem (``arwdDxt``...).
 
     ``grantee`` 0 is PUBLIC. ``grantable`` holds the letters that come with grant option.
     """
@@ -54,7 +57,10 @@ class AclItem(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DefaultAcl(msgspec.Struct, frozen=True, array_like=True):
-    """One pg_default_acl row. ``kind`` is r table, S sequence, f function, T type, n schema; ``schema_id`` 0 is any."""
+    """One pg_default_acl row.
+
+    ``kind`` is r table, S sequence, f function, T type, n schema; ``schema_id`` 0 is any.
+    """
 
     id: int
     database_id: int
@@ -78,7 +84,10 @@ class Schema(Descriptor, frozen=True, kw_only=True):
 
 
 class Role(Descriptor, frozen=True, kw_only=True):
-    """A role. ``scram_secret`` is PostgreSQL's rolpassword text or "". ``member_of``: (role id, admin option)."""
+    """A role. ``scram_secret`` is PostgreSQL's rolpassword text or "".
+
+    ``member_of``: (role id, admin option).
+    """
 
     superuser: bool = False
     create_db: bool = False
@@ -98,10 +107,13 @@ class Role(Descriptor, frozen=True, kw_only=True):
 
 
 class Column(msgspec.Struct, frozen=True, array_like=True, dict=True, kw_only=True):
-    """One column. ``position`` is its index in the row; ``number`` is pg_attribute.attnum (0 when hidden).
+    """One column.
 
-    ``default`` applies to INSERT; ``missing_value`` to rows older than the column. ``identity`` is "", "always" or
-    "by default"; ``sequence_id`` the owned sequence. ``generated`` is the expression of a stored generated column.
+    ``position`` is its index in the row; ``number`` is pg_attribute.attnum (0 when hidden).
+
+    ``default`` applies to INSERT; ``missing_value`` to rows older than the column. ``identity`` is
+    "", "always" or "by default"; ``sequence_id`` the owned sequence. ``generated`` is the
+    expression of a stored generated column.
     """
 
     name: str
@@ -115,7 +127,7 @@ class Column(msgspec.Struct, frozen=True, array_like=True, dict=True, kw_only=Tr
     identity: Literal["", "always", "by default"] = ""
     sequence_id: int = 0
     missing_value: bytes = b""
-    """Value in rows older than the column: a one-column row as the row codec writes it; b"" is NULL."""
+    """Value in rows older than the column: a one-column row of the row codec; b"" is NULL."""
     hidden: bool = False
     dropped: bool = False
     collation: str = ""
@@ -132,7 +144,10 @@ class Column(msgspec.Struct, frozen=True, array_like=True, dict=True, kw_only=Tr
 
 
 class IndexKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """One key of an index: a column position, or an expression (then ``position`` is -1 and ``type_oid`` set)."""
+    """One key of an index.
+
+    A column position, or an expression (then ``position`` is -1 and ``type_oid`` set).
+    """
 
     position: int
     expression: Expression | None = None
@@ -147,8 +162,9 @@ IndexState = Literal["delete_only", "write_only", "public"]
 class Index(Descriptor, frozen=True, kw_only=True):
     """A secondary index, part of its table's descriptor.
 
-    ``index_id`` is local to the table and part of the storage key. ``predicate`` makes it partial. ``primary`` marks the
-    index of a primary key that was added later; the original one is the table's clustering key.
+    ``index_id`` is local to the table and part of the storage key. ``predicate`` makes it partial.
+    ``primary`` marks the index of a primary key that was added later; the original one is the
+    table's clustering key.
     """
 
     index_id: int
@@ -160,7 +176,10 @@ class Index(Descriptor, frozen=True, kw_only=True):
     predicate: Expression | None = None
     state: IndexState = "public"
     constraint: bool = False
-    """Backs a UNIQUE or PRIMARY KEY constraint of the same name (pg_constraint's oid is ``constraint_id``)."""
+    """Backs a UNIQUE or PRIMARY KEY constraint of the same name.
+
+    pg_constraint's oid is ``constraint_id``.
+    """
     constraint_id: int = 0
     deferrable: bool = False
     initially_deferred: bool = False
@@ -204,7 +223,9 @@ class ForeignKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 
 class ColumnStatistics(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """ANALYZE's findings for one column; ``distinct`` as pg_statistic (negative: share of the rows).
+    """ANALYZE's findings for one column.
+
+    ``distinct`` is as in pg_statistic (negative: share of the rows).
 
     ``most_common`` are (value text, frequency), ``histogram`` value texts in order.
     """
@@ -228,9 +249,9 @@ class TableStatistics(msgspec.Struct, frozen=True, array_like=True, kw_only=True
 class Table(Descriptor, frozen=True, kw_only=True):
     """A table. ``clustering_key`` are the row positions of the storage key, in order.
 
-    A table without primary key has a hidden int8 column ``rowid`` as its clustering key. ``primary_name`` is
-    the primary key constraint's name, "" when the clustering key is the hidden one. ``storage_id`` is the number
-    in the storage keys: TRUNCATE gives the table a new one.
+    A table without primary key has a hidden int8 column ``rowid`` as its clustering key.
+    ``primary_name`` is the primary key constraint's name, "" when the clustering key is the hidden
+    one. ``storage_id`` is the number in the storage keys: TRUNCATE gives the table a new one.
     """
 
     schema_id: int
@@ -247,7 +268,10 @@ class Table(Descriptor, frozen=True, kw_only=True):
     """Ids of tables with a foreign key to this one (itself included)."""
     next_index_id: int = 2
     distribute_by: tuple[int, ...] = ()
-    """Row positions whose encoding chooses the vshard: a prefix of the clustering key; () means all of it."""
+    """Row positions whose encoding chooses the vshard: a prefix of the clustering key.
+
+    () means all of it.
+    """
     options: tuple[tuple[str, str], ...] = ()
     statistics: TableStatistics | None = None
     temporary_session: int = 0
@@ -280,7 +304,10 @@ class ViewColumn(msgspec.Struct, frozen=True, array_like=True):
 
 
 class View(Descriptor, frozen=True, kw_only=True):
-    """A view: a qualified query (TableRef.relation_id set). ``depends_on``: (relation id, column position or -1)."""
+    """A view: a qualified query (TableRef.relation_id set).
+
+    ``depends_on``: (relation id, column position or -1).
+    """
 
     schema_id: int
     columns: tuple[ViewColumn, ...]

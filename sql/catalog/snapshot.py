@@ -1,14 +1,16 @@
-"""The catalog as one statement sees it: immutable maps over descriptors, plus an overlay for DDL in progress.
+"""The catalog as one statement sees it.
+
+Immutable maps over descriptors, plus an overlay for DDL in progress.
 
 ``CatalogSnapshot`` is shared by all sessions and replaced as a whole when a metadata entry applies;
-``with_changes`` copies only the maps it touches. A transaction with uncommitted DDL holds its own snapshot made the same
-way, so later statements of that session see its changes and nobody else does.
+``with_changes`` copies only the maps it touches. A transaction with uncommitted DDL holds its own
+snapshot made the same way, so later statements of that session see its changes and nobody else
+does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sql.catalog.descriptor import (
     INFORMATION_SCHEMA_ID,
@@ -23,8 +25,14 @@ from sql.catalog.descriptor import (
     View,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 DescriptorT = TypeVar("DescriptorT", Database, Schema, Role, Table, View, Sequence)
-BUILTIN_SCHEMA_NAMES: Final = {"pg_catalog": PG_CATALOG_ID, "information_schema": INFORMATION_SCHEMA_ID}
+BUILTIN_SCHEMA_NAMES: Final = {
+    "pg_catalog": PG_CATALOG_ID,
+    "information_schema": INFORMATION_SCHEMA_ID,
+}
 
 
 class CatalogSnapshot:
@@ -33,7 +41,15 @@ class CatalogSnapshot:
     Lookups by name return None when there is nothing; raising is the caller's business.
     """
 
-    __slots__ = ("_by_id", "_databases", "_relations", "_roles", "_schemas", "next_id", "schema_version")
+    __slots__ = (
+        "_by_id",
+        "_databases",
+        "_relations",
+        "_roles",
+        "_schemas",
+        "next_id",
+        "schema_version",
+    )
 
     def __init__(self) -> None:
         self.schema_version = 0
@@ -45,9 +61,17 @@ class CatalogSnapshot:
         self._roles: dict[str, int] = {}
 
     def with_changes(
-        self, puts: Iterable[AnyDescriptor], deletes: Iterable[int], *, schema_version: int, next_id: int
+        self,
+        puts: Iterable[AnyDescriptor],
+        deletes: Iterable[int],
+        *,
+        schema_version: int,
+        next_id: int,
     ) -> CatalogSnapshot:
-        """Return a new snapshot; deletes come first, so a name may move from one object to another."""
+        """Return a new snapshot.
+
+        Deletes come first, so a name may move from one object to another.
+        """
         new = CatalogSnapshot()
         new.schema_version = schema_version
         new.next_id = next_id

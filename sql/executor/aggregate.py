@@ -27,12 +27,11 @@ _SLOT_BYTES: Final = 40
 def state_creator(
     aggregate: Aggregate, types: tuple[SqlType, ...], context: ExecutionContext
 ) -> Callable[[], Any]:
-    """Return what makes an aggregate's first state."""
-    if aggregate.needs_context:
-        return partial(aggregate.create, context, types)
+    """Return what makes an aggregate's first state: ``create([context][, types])``."""
+    arguments: list[Any] = [context] if aggregate.needs_context else []
     if aggregate.needs_types:
-        return partial(aggregate.create, types)
-    return aggregate.create
+        arguments.append(types)
+    return partial(aggregate.create, *arguments) if arguments else aggregate.create
 
 
 class AggregateSlot:

@@ -310,7 +310,9 @@ async def _update_rows(
     changed: frozenset[int],
     context: ExecutionContext,
 ) -> None:
-    news = await target.verified(news, context)
+    news, fault = await target.verified(news, context)
+    if fault is not None:
+        raise fault
     await context.store.update(target.access, olds, news)
     work = target.foreign_keys
     if work is not None and olds:

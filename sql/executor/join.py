@@ -7,9 +7,9 @@ joins.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sql.executor.node import SLOTS, Batches, Node, Operator, RowMeter, chunks
+from sql.executor.node import BATCH_ROWS, SLOTS, Batches, Node, Operator, RowMeter, chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sql.functions.context import ExecutionContext
     from sql.types.base import Row
 
+_INDEX_KEYS: Final = 64
+"""Keys looked up at once in an index where each may find any number of rows."""
 _KIND_WORDS = {
     "inner": "",
     "left": "Left ",
@@ -60,14 +62,18 @@ class JoinNode(Node):
     async def probed(
         self, rows: list[Row], context: ExecutionContext, table: Any, matched: set[int]
     ) -> Batches:
-        """Yield the joined rows of one batch of left rows."""
+        """Yield the joined rows of one batch of left rows, pausing as often as the probe does."""
         batches = self.probe.call(rows, context, table, matched)
         if self.probe.is_async:
             async for batch in batches:
-                yield batch
+                if batch:
+                    yield batch
+                await context.checkpoint()
         else:
             for batch in batches:
-                yield batch
+                if batch:
+                    yield batch
+                await context.checkpoint()
 
 
 class HashJoinNode(JoinNode):
@@ -113,14 +119,20 @@ class HashJoinNode(JoinNode):
             while rows := await left.next_batch():
                 if not self.probe.is_async:
                     for batch in self.probe.call(rows, context, table, matched):
-                        yield batch
+                        if batch:
+                            yield batch
+                        await context.checkpoint()
                 else:
                     async for batch in self.probe.call(rows, context, table, matched):
-                        yield batch
+                        if batch:
+                            yield batch
+                        await context.checkpoint()
                 await context.checkpoint()
             if self._unmatched is not None:
-                for batch in chunks(self._unmatched(everything, matched)):
-                    yield batch
+                for part in chunks(everything):
+                    if batch := self._unmatched(part, matched):
+                        yield batch
+                    await context.checkpoint()
         finally:
             right.close()
             if left is not None:
@@ -166,8 +178,10 @@ class NestedLoopNode(JoinNode):
                         yield batch
                     await context.checkpoint()
             if self._unmatched is not None:
-                for batch in chunks(self._unmatched(right_rows, matched)):
-                    yield batch
+                for part in chunks(right_rows):
+                    if batch := self._unmatched(part, matched):
+                        yield batch
+                    await context.checkpoint()
         finally:
             right.close()
             if left is not None:
@@ -193,6 +207,7 @@ class DependentJoinNode(JoinNode):
     async def run(self, context: ExecutionContext) -> Batches:
         """Yield joined rows in the left input's order."""
         slots = context.cache[SLOTS]
+        meter = RowMeter(context)
         left = self.children[0].open(context)
         right: Operator | None = None
         try:
@@ -204,21 +219,23 @@ class DependentJoinNode(JoinNode):
                     right = self.children[1].open(context)
                     table: list[Row] = []
                     while batch := await right.next_batch():
+                        meter.add(batch)
                         table += batch
                     right.close()
+                    await context.checkpoint()
                     async for batch in self.probed([row], context, table, set()):
                         out += batch
-                    if len(out) >= 1024:
-                        yield out
-                        out = []
-                        await context.checkpoint()
+                        if len(out) >= BATCH_ROWS:
+                            yield out
+                            out = []
+                    meter.release()
                 if out:
                     yield out
-                await context.checkpoint()
         finally:
             left.close()
             if right is not None:
                 right.close()
+            meter.release()
 
 
 class IndexJoinNode(JoinNode):
@@ -227,7 +244,7 @@ class IndexJoinNode(JoinNode):
     ``get_many`` or ``get_by_index``.
 
     ``keys`` computes the key of each left row; a key with a NULL finds nothing. ``stage``
-    filters and projects what was fetched. The probe sees one left row at a time with its
+    filters and projects what was fetched. The probe sees the left rows and, beside each, its
     candidates.
     """
 
@@ -247,32 +264,33 @@ class IndexJoinNode(JoinNode):
         self._access = access
         self._index_id = index_id
         self._keys = keys
+        self._step = BATCH_ROWS if index_id is None else _INDEX_KEYS
 
     async def run(self, context: ExecutionContext) -> Batches:
         """Yield joined rows in the left input's order."""
         left = self.children[0].open(context)
+        meter = RowMeter(context)
         no_matches: set[int] = set()
         try:
-            while rows := await left.next_batch():
-                keys = self._keys.call(rows, context)
-                if self._keys.is_async:
-                    keys = await keys
-                found = await self._fetch(keys, context)
-                out: list[Row] = []
-                for row, key in zip(rows, keys, strict=True):
-                    matches = found.get(key, ())
-                    async for batch in self.probed([row], context, matches, no_matches):
-                        out += batch
-                    if len(out) >= 1024:
-                        yield out
-                        out = []
-                if out:
-                    yield out
-                await context.checkpoint()
+            while batch := await left.next_batch():
+                for start in range(0, len(batch), self._step):
+                    rows = batch[start : start + self._step]
+                    keys = self._keys.call(rows, context)
+                    if self._keys.is_async:
+                        keys = await keys
+                    found = await self._fetch(keys, context, meter)
+                    matches = [found.get(key, ()) for key in keys]
+                    async for joined in self.probed(rows, context, matches, no_matches):
+                        yield joined
+                    meter.release()
+                    await context.checkpoint()
         finally:
             left.close()
+            meter.release()
 
-    async def _fetch(self, keys: list[Row], context: ExecutionContext) -> dict[Row, list[Row]]:
+    async def _fetch(
+        self, keys: list[Row], context: ExecutionContext, meter: RowMeter
+    ) -> dict[Row, list[Row]]:
         wanted = [key for key in dict.fromkeys(keys) if None not in key]
         if self._index_id is None:
             rows = await context.store.get_many(self._access.table, wanted)
@@ -280,6 +298,8 @@ class IndexJoinNode(JoinNode):
         else:
             groups = await context.store.get_by_index(self._access, self._index_id, wanted)
             found = {key: list(group) for key, group in zip(wanted, groups, strict=True) if group}
+            for group in found.values():
+                meter.add(group)
         right: Any = self.children[1]
         if right.stage is not None:
             for key, matches in found.items():

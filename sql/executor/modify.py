@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sql.errors import CardinalityViolation
+from sql.errors import CardinalityViolation, SqlError
 from sql.executor.foreign_keys import ForeignKeyWork
 from sql.executor.join import LoopCode
 from sql.executor.node import Batches, Node, RowMeter, chunks, close_generator
@@ -47,12 +47,34 @@ class TargetCode:
         """The table."""
         return self.access.table
 
-    async def verified(self, rows: Sequence[Row], context: ExecutionContext) -> list[Row]:
-        """Verify rows."""
-        verify = self.verify.call
-        if self.verify.is_async:
-            return [await verify(row, context) for row in rows]
-        return [verify(row, context) for row in rows]
+    async def verified(
+        self, rows: Sequence[Row], context: ExecutionContext
+    ) -> tuple[list[Row], SqlError | None]:
+        """Verify rows up to the first refused one; returns them and why that one was refused.
+
+        The caller writes them before it raises: rows are checked one after the other, so that
+        a duplicate key of an earlier row is reported rather than a NULL of a later one.
+        """
+        return await until_fault(self.verify, rows, context)
+
+
+async def until_fault(
+    code: LoopCode, rows: Sequence[Row], context: ExecutionContext
+) -> tuple[list[Row], SqlError | None]:
+    """Apply ``code(row, context)`` to rows up to the first error."""
+    call = code.call
+    done: list[Row] = []
+    append = done.append
+    try:
+        if code.is_async:
+            for row in rows:
+                append(await call(row, context))
+        else:
+            for row in rows:
+                append(call(row, context))
+    except SqlError as fault:
+        return done, fault
+    return done, None
 
 
 async def _run(code: LoopCode, *args: Any) -> Any:
@@ -147,17 +169,20 @@ class InsertNode(ModifyNode):
     ) -> list[Row]:
         """Verify and insert; conflicting rows are skipped or updated."""
         target = self.target
-        rows = await target.verified(rows, context)
+        rows, fault = await target.verified(rows, context)
         if self._conflict is None:
             await context.store.insert(target.access, rows)
             if changes is not None:
                 changes.inserted(rows)
-            return rows
-        done = []
-        for row in rows:
-            result = await self._insert_one(row, self._conflict, context, changes)
-            if result is not None:
-                done.append(result)
+            done = rows
+        else:
+            done = []
+            for row in rows:
+                result = await self._insert_one(row, self._conflict, context, changes)
+                if result is not None:
+                    done.append(result)
+        if fault is not None:
+            raise fault
         return done
 
     async def _insert_one(
@@ -186,7 +211,7 @@ class InsertNode(ModifyNode):
         if conflict.where is not None and not await _run(conflict.where, both, context):
             return None
         new = await _run(conflict.assign, both, context)
-        (new,) = await target.verified([new], context)
+        new = await _run(target.verify, new, context)
         await store.update(target.access, [existing], [new])
         if changes is not None:
             changes.updated([existing], [new], conflict.changed)
@@ -279,13 +304,14 @@ class UpdateNode(ChangeNode):
         olds, joined = await self.locked(rows, context)
         if not olds:
             return []
-        assign = self._assign.call
-        if self._assign.is_async:
-            news = [await assign(row, context) for row in joined]
-        else:
-            news = [assign(row, context) for row in joined]
-        news = await self.target.verified(news, context)
+        assigned, late_fault = await until_fault(self._assign, joined, context)
+        news, fault = await self.target.verified(assigned, context)
+        fault = fault or late_fault
+        if fault is not None:
+            olds = olds[: len(news)]
         await context.store.update(self.target.access, olds, news)
+        if fault is not None:
+            raise fault
         if changes is not None:
             changes.updated(olds, news, self._changed)
         return [new + row for new, row in zip(news, joined, strict=True)]

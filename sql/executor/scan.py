@@ -374,6 +374,7 @@ class ProjectSetNode(StagedNode):
                     out = await self.staged(out, context)
                 if out:
                     yield out
+                await context.checkpoint()
         finally:
             operator.close()
 

@@ -1,20 +1,23 @@
 """What the executor needs of storage: rows of tables and indexes at one statement's snapshot.
 
-The consumer owns this seam. ``nodedb.txn`` implements it over locks, the write buffer and MVCC; tests implement it over
-dictionaries. Rows are tuples in the order of ``table.columns``. Awaiting may suspend (a lock, a remote group); nothing
-else does. The statement sees its transaction's earlier statements' writes, never its own, except through the calls that say so.
+The consumer owns this seam. ``nodedb.txn`` implements it over locks, the write buffer and MVCC;
+tests implement it over dictionaries. Rows are tuples in the order of ``table.columns``. Awaiting
+may suspend (a lock, a remote group); nothing else does. The statement sees its transaction's
+earlier statements' writes, never its own, except through the calls that say so.
 
-Errors: UniqueViolation (23505), DeadlockDetected (40P01), LockNotAvailable (55P03), QueryCanceled (57014), SerializationFailure
-(40001), SnapshotTooOld (72000), DiskFull (53100).
+Errors: UniqueViolation (23505), DeadlockDetected (40P01), LockNotAvailable (55P03), QueryCanceled
+(57014), SerializationFailure (40001), SnapshotTooOld (72000), DiskFull (53100).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from sql.catalog.descriptor import Table
-from sql.types.base import Datum, Row
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sql.catalog.descriptor import Table
+    from sql.types.base import Datum, Row
 
 LockStrength = Literal["key share", "share", "no key update", "update"]
 WaitPolicy = Literal["wait", "nowait", "skip"]
@@ -23,8 +26,9 @@ WaitPolicy = Literal["wait", "nowait", "skip"]
 class KeySpan(NamedTuple):
     """A range of an index's keys, in the index's own order: prefixes of its key columns' values.
 
-    ``start`` () means from the beginning, ``end`` () to the end. An inclusive end takes every key that starts with the
-    prefix; an exclusive start skips every key that starts with it. A None value in a prefix is the key NULL.
+    ``start`` () means from the beginning, ``end`` () to the end. An inclusive end takes every key
+    that starts with the prefix; an exclusive start skips every key that starts with it. A None
+    value in a prefix is the key NULL.
     """
 
     start: tuple[Datum, ...]
@@ -41,7 +45,10 @@ class Cursor(Protocol):
 
 
 class IndexEntryMaker(NamedTuple):
-    """How one index's key is made of a row, compiled by the planner; None result: the row has no entry (predicate)."""
+    """How one index's key is made of a row, compiled by the planner.
+
+    None: the row has no entry (predicate).
+    """
 
     index_id: int
     make: Callable[[Row], tuple[Datum, ...] | None]
@@ -50,7 +57,8 @@ class IndexEntryMaker(NamedTuple):
 class TableAccess(NamedTuple):
     """A table with the compiled makers of those of its indexes that have expressions or predicates.
 
-    Indexes over plain columns need no maker: storage takes the columns itself. Makers run in the statement's context.
+    Indexes over plain columns need no maker: storage takes the columns itself. Makers run in the
+    statement's context.
     """
 
     table: Table
@@ -58,7 +66,11 @@ class TableAccess(NamedTuple):
 
 
 class LockedRow(NamedTuple):
-    """Outcome of locking one row. ``row`` is the newest version; None: gone, or skipped. ``changed``: differs from what was read."""
+    """Outcome of locking one row.
+
+    ``row`` is the newest version; None: gone, or skipped. ``changed``: differs from what was
+    read.
+    """
 
     row: Row | None
     changed: bool
@@ -81,7 +93,10 @@ class Store(Protocol):
         reverse: bool = False,
         limit: int | None = None,
     ) -> Cursor:
-        """Scan the clustered rows in key order; None: all. ``limit`` is a hint for the first batch."""
+        """Scan the clustered rows in key order; None: all.
+
+        ``limit`` is a hint for the first batch.
+        """
 
     def scan_index(
         self,
@@ -105,7 +120,9 @@ class Store(Protocol):
         """Lock rows by their clustering key; results are parallel to ``rows``."""
 
     async def insert(self, access: TableAccess, rows: Sequence[Row]) -> None:
-        """Insert rows: locks the primary and unique keys, raises UniqueViolation, writes rows and index entries.
+        """Insert rows with their index entries; UniqueViolation (23505).
+
+        Locks the primary and unique keys first.
 
         The hidden rowid is filled in when None: read it back from nothing, it is not visible.
         """
@@ -113,11 +130,11 @@ class Store(Protocol):
     async def insert_or_conflict(
         self, access: TableAccess, row: Row, arbiters: tuple[int, ...]
     ) -> Row | None:
-        """Insert one row, or return the newest version of the row that conflicts on an arbiter (locked for update).
+        """Insert one row, or return the row that conflicts on an arbiter, locked, as it is now.
 
-        ``arbiters`` () means every unique index. A conflict on another unique index raises UniqueViolation.
-        A conflicting row that this very command inserted or updated comes back too: the executor tells by
-        ``written_by_command`` and raises CardinalityViolation (21000).
+        ``arbiters`` () means every unique index. A conflict on another unique index raises
+        UniqueViolation. A conflicting row that this very command inserted or updated comes back
+        too: the executor tells by ``written_by_command`` and raises CardinalityViolation (21000).
         """
 
     def written_by_command(self, table: Table, row: Row) -> bool:
@@ -126,17 +143,23 @@ class Store(Protocol):
     async def update(
         self, access: TableAccess, old_rows: Sequence[Row], new_rows: Sequence[Row]
     ) -> None:
-        """Replace rows already locked (UPDATE, or NO KEY UPDATE when no key column changes); checks unique keys.
+        """Replace rows already locked; checks unique keys.
 
-        All old index entries of the batch go before the new ones come, so that keys may move among the rows. Uniqueness is
-        checked row by row as PostgreSQL does, for deferrable constraints at the end of the statement.
+        The lock is UPDATE, or NO KEY UPDATE when no key column changes.
+
+        All old index entries of the batch go before the new ones come, so that keys may move
+        among the rows. Uniqueness is checked row by row as PostgreSQL does, for deferrable
+        constraints at the end of the statement.
         """
 
     async def delete(self, access: TableAccess, rows: Sequence[Row]) -> None:
         """Delete rows already locked."""
 
     def current(self) -> Store:
-        """Return a view that also sees this statement's own writes and the newest committed rows (constraint checks)."""
+        """Return a view for constraint checks.
+
+        It also sees this statement's own writes and the newest committed rows.
+        """
 
     async def row_count(self, table: Table) -> int:
         """Return the approximate number of rows, for the planner and reltuples."""

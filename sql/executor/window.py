@@ -11,12 +11,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 from sql.errors import (
     InvalidArgumentForNthValue,
     InvalidArgumentForNtile,
-    InvalidParameterValue,
+    InvalidPrecedingOrFollowingSize,
     NullValueNotAllowed,
 )
 from sql.executor.aggregate import state_creator
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from sql.functions.context import ExecutionContext
     from sql.types.base import Datum, Row
 
-
-class InvalidPrecedingOrFollowingSize(InvalidParameterValue):
-    """22013: invalid preceding or following size in window function."""
-
-    sqlstate = "22013"
+_PAUSE_STEPS: Final = 4096
+"""Steps between checkpoints: about a millisecond."""
+_FRAME_BYTES: Final = 200
+_CALL_BYTES: Final = 120
+"""What one row of a partition costs besides itself: its frame and peers, and per call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class WindowNode(Node):
     def __init__(self, layout: Sequence[int], child: Node, loop: WindowLoop) -> None:
         super().__init__(layout, (child,))
         self._loop = loop
+        self._row_bytes = _FRAME_BYTES + _CALL_BYTES * len(loop.calls)
 
     async def run(self, context: ExecutionContext) -> Batches:
         """Yield the rows of one partition after another."""
@@ -102,16 +104,20 @@ class WindowNode(Node):
                 meter.add(rows)
                 for key, row in zip(keys, rows, strict=True):
                     if partition and key != current:
+                        meter.add_bytes(len(partition) * self._row_bytes)
                         for batch in chunks(await self._compute(partition, offsets, context)):
                             yield batch
+                            await context.checkpoint()
                         partition = []
                         meter.release()
                     current = key
                     partition.append(row)
                 await context.checkpoint()
             if partition:
+                meter.add_bytes(len(partition) * self._row_bytes)
                 for batch in chunks(await self._compute(partition, offsets, context)):
                     yield batch
+                    await context.checkpoint()
         finally:
             operator.close()
             meter.release()
@@ -122,19 +128,30 @@ class WindowNode(Node):
         partition = await Partition.make(rows, self._loop, offsets, context)
         columns = []
         for call in self._loop.calls:
-            args = [await _value(call.args, row, context) for row in rows]
+            args = await _each(call.args, rows, context)
             passes: list[bool] | None = None
             if call.condition is not None:
-                passes = [await _value(call.condition, row, context) for row in rows]
+                passes = await _each(call.condition, rows, context)
             if call.is_aggregate:
-                columns.append(
-                    partition.aggregate(
-                        call, args, passes, state_creator(call.function, call.types, context)
-                    )
-                )
+                columns.append(await partition.aggregate(call, args, passes, context))
             else:
                 columns.append(_PURE[call.function.name](partition, args))
+            await context.checkpoint()
         return [row + more for row, more in zip(rows, zip(*columns, strict=True), strict=True)]
+
+
+async def _each(code: LoopCode, rows: list[Row], context: ExecutionContext) -> list[Any]:
+    """Evaluate ``code(row, context)`` for every row, pausing now and then."""
+    call = code.call
+    out: list[Any] = []
+    for start in range(0, len(rows), _PAUSE_STEPS):
+        part = rows[start : start + _PAUSE_STEPS]
+        if code.is_async:
+            out += [await call(row, context) for row in part]
+        else:
+            out += [call(row, context) for row in part]
+        await context.checkpoint()
+    return out
 
 
 async def _frame_offsets(frame: FrameSpec, context: ExecutionContext) -> tuple[Any, Any]:
@@ -181,7 +198,7 @@ class Partition:
         self._sort_keys: list[Any] = []
         self._first_value = 0
         self._last_value = self.size
-        self._frames: list[tuple[int, int]] | None = None
+        self._frames: list[tuple[int, int]] = []
 
     @classmethod
     async def make(
@@ -190,8 +207,8 @@ class Partition:
         """Compute peers and, for RANGE with offsets, the ordering values."""
         partition = cls(await _value(loop.peers, rows, context), loop.frame, offsets)
         if loop.frame.order_value is not None:
-            values = [await _value(loop.frame.order_value, row, context) for row in rows]
-            partition.set_order_values(values)
+            partition.set_order_values(await _each(loop.frame.order_value, rows, context))
+        await partition.find_frames(context)
         return partition
 
     def set_order_values(self, values: list[Any]) -> None:
@@ -214,17 +231,15 @@ class Partition:
         group = self.group_of[number]
         return self.group_starts[group], self.group_starts[group + 1]
 
-    def frames(self) -> list[tuple[int, int]]:
-        """Return each row's frame as a half-open range, exclusion not considered."""
-        if self._frames is None:
-            result = []
-            for number in range(self.size):
-                start = self._bound(number, self.frame.start, self.offsets[0], is_end=False)
-                end = self._bound(number, self.frame.end, self.offsets[1], is_end=True)
-                start, end = max(0, start), min(self.size, end)
-                result.append((start, max(start, end)))
-            self._frames = result
-        return self._frames
+    async def find_frames(self, context: ExecutionContext) -> None:
+        """Find each row's frame as a half-open range, exclusion not considered."""
+        for number in range(self.size):
+            start = self._bound(number, self.frame.start, self.offsets[0], is_end=False)
+            end = self._bound(number, self.frame.end, self.offsets[1], is_end=True)
+            start, end = min(max(0, start), self.size), min(self.size, end)
+            self._frames.append((start, max(start, end)))
+            if number % _PAUSE_STEPS == 0:
+                await context.checkpoint()
 
     def _bound(self, number: int, kind: str, offset: Any, *, is_end: bool) -> int:
         if kind == "unbounded_preceding":
@@ -266,7 +281,7 @@ class Partition:
 
     def frame_rows(self, number: int) -> list[range]:
         """Return the row numbers of a row's frame as ranges, exclusion applied."""
-        start, end = self.frames()[number]
+        start, end = self._frames[number]
         exclusion = self.frame.exclusion
         if exclusion == "no_others":
             return [range(start, end)]
@@ -276,12 +291,12 @@ class Partition:
             parts.insert(1, range(number, number + 1))
         return [part for part in parts if part]
 
-    def aggregate(
+    async def aggregate(
         self,
         call: WindowCallSpec,
         args: list[Row],
         passes: list[bool] | None,
-        create: Callable[[], Any],
+        context: ExecutionContext,
     ) -> list[Datum]:
         """Return an aggregate over every row's frame."""
         aggregate = call.function
@@ -290,14 +305,42 @@ class Partition:
             (passes is None or passes[number]) and not (strict and None in arg)
             for number, arg in enumerate(args)
         ]
-        frames = self.frames()
+        state_of = _summed_states(aggregate.code, args, usable)
+        if state_of is not None:
+            return await self._from_sums(state_of, aggregate.finish, context)
+        create = state_creator(aggregate, call.types, context)
+        return await self._stepwise(aggregate, args, usable, create, context)
+
+    async def _from_sums(
+        self,
+        state_of: Callable[[list[range]], Any],
+        finish: Callable[[Any], Datum],
+        context: ExecutionContext,
+    ) -> list[Datum]:
+        out: list[Datum] = []
+        for number in range(self.size):
+            out.append(finish(state_of(self.frame_rows(number))))
+            if number % _PAUSE_STEPS == 0:
+                await context.checkpoint()
+        return out
+
+    async def _stepwise(
+        self,
+        aggregate: Any,
+        args: list[Row],
+        usable: list[bool],
+        create: Callable[[], Any],
+        context: ExecutionContext,
+    ) -> list[Datum]:
+        """Step through the frames, going on from the last one where the next extends it."""
         step, finish = aggregate.step, aggregate.finish
         plain = self.frame.exclusion == "no_others"
         out: list[Datum] = []
         state: Any = None
         covered = (0, -1)
+        steps = 0
         for number in range(self.size):
-            start, end = frames[number]
+            start, end = self._frames[number]
             if plain and (start, end) == covered:
                 out.append(out[-1])
                 continue
@@ -310,9 +353,36 @@ class Partition:
                 for at in part:
                     if usable[at]:
                         state = step(state, *args[at])
+                    steps += 1
+                    if steps % _PAUSE_STEPS == 0:
+                        await context.checkpoint()
             covered = (start, end)
             out.append(finish(state))
         return out
+
+
+def _summed_states(
+    code: str, args: list[Row], usable: list[bool]
+) -> Callable[[list[range]], Any] | None:
+    """Return what makes a state of row ranges by differences of running sums, or None.
+
+    Counts and sums of integers are exact, so that any frame costs two look-ups.
+    """
+    if code not in {"count_star", "count", "sum_int", "avg_int"}:
+        return None
+    counts = [0, *accumulate(usable)]
+    if code in {"count_star", "count"}:
+        return lambda parts: sum([counts[p.stop] - counts[p.start] for p in parts])
+    sums = [0, *accumulate(a[0] if used else 0 for a, used in zip(args, usable, strict=True))]
+
+    def state(parts: list[range]) -> Any:
+        count = sum([counts[p.stop] - counts[p.start] for p in parts])
+        if not count:
+            return None
+        total = sum([sums[p.stop] - sums[p.start] for p in parts])
+        return total if code == "sum_int" else [count, total]
+
+    return state
 
 
 def _row_number(partition: Partition, _args: list[Row]) -> list[Datum]:

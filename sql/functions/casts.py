@@ -14,7 +14,7 @@ from typing import Any, Final
 from sql.errors import FeatureNotSupported, InvalidParameterValue, NumericValueOutOfRange
 from sql.functions.arithmetic import INT_NAMES, check_int, round_float4
 from sql.functions.implementation import implements, register
-from sql.types.json import parse_json
+from sql.types.json import JsonObject, parse_json
 
 NAME_BYTES_MAX: Final = 63
 _OID_MAX: Final = 0xFFFFFFFF
@@ -155,7 +155,7 @@ def _xid8_to_xid(value: int) -> int:
     return value & _OID_MAX
 
 
-_JSON_KINDS: Final = ((dict, "object"), (list, "array"), (str, "string"), (bool, "boolean"))
+_JSON_KINDS: Final = ((JsonObject, "object"), (list, "array"), (str, "string"), (bool, "boolean"))
 
 
 def _jsonb_scalar(value: str, wanted: type, type_name: str) -> Any:

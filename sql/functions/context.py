@@ -1,21 +1,22 @@
-"""What a running statement carries: parameters, settings, clocks, the catalog, the session's services.
+"""What a running statement carries: parameters, settings, clocks, catalog, session services.
 
-One ``ExecutionContext`` per execution. The session makes it; compiled expressions and operators receive it.
+One ``ExecutionContext`` per execution. The session makes it; compiled expressions and operators
+receive it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sql.catalog.catalog import Catalog
-from sql.catalog.descriptor import Sequence
 from sql.errors import OutOfMemory
-from sql.types.base import Datum
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
+    from sql.catalog.catalog import Catalog
+    from sql.catalog.descriptor import Sequence
+    from sql.types.base import Datum
     from sql.types.io import FormatContext
 
 
@@ -61,7 +62,9 @@ class SessionServices(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Wait; cancellable."""
 
-    async def advisory_lock(self, key: tuple[int, ...], *, shared: bool, transaction: bool, wait: bool) -> bool:
+    async def advisory_lock(
+        self, key: tuple[int, ...], *, shared: bool, transaction: bool, wait: bool
+    ) -> bool:
         """Take an advisory lock; False only when ``wait`` is False and it is held."""
 
     def advisory_unlock(self, key: tuple[int, ...], *, shared: bool) -> bool:
@@ -80,8 +83,11 @@ class SessionServices(Protocol):
         """Queue a notification for commit."""
 
     def system_rows(self, view: str) -> list[tuple[Datum, ...]]:
-        """Rows of live system views: pg_stat_activity, pg_locks, pg_settings, pg_prepared_statements, pg_cursors,
-        pg_stat_statements, pg_stat_progress_create_index, in the column order of their VirtualTable.
+        """Rows of live system views.
+
+        pg_stat_activity, pg_locks, pg_settings, pg_prepared_statements, pg_cursors,
+        pg_stat_statements, pg_stat_progress_create_index, in the column order of their
+        VirtualTable.
         """
 
     def current_transaction_id(self) -> int:
@@ -126,8 +132,8 @@ class MemoryBudget:
 class ExecutionContext:
     """Everything an execution may look at. Timestamps are microseconds since 2000-01-01 UTC.
 
-    ``checkpoint`` is awaited by operators once per batch: it raises QueryCanceled (57014) when the statement was
-    cancelled and lets other sessions run when this one has had its time slice.
+    ``checkpoint`` is awaited by operators once per batch: it raises QueryCanceled (57014) when the
+    statement was cancelled and lets other sessions run when this one has had its time slice.
     """
 
     __slots__ = (

@@ -341,7 +341,7 @@ def _make_time(hour: int, minute: int, seconds: float) -> int:
 
 
 @implements("make_timestamp(int4,int4,int4,int4,int4,float8)")
-def _make_timestamp(year: int, month: int, day: int, hour: int, minute: int, seconds: float) -> int:  # noqa: PLR0917
+def _make_timestamp(year: int, month: int, day: int, hour: int, minute: int, seconds: float) -> int:
     date = checked_date(year, month, day)
     if date is None:
         raise DatetimeFieldOverflow(f"date field value out of range: {year}-{month:02d}-{day:02d}")
@@ -354,7 +354,7 @@ def _make_timestamp(year: int, month: int, day: int, hour: int, minute: int, sec
 
 
 @implements("make_timestamptz(int4,int4,int4,int4,int4,float8)", context=True)
-def _make_timestamptz(  # noqa: PLR0917
+def _make_timestamptz(
     context: ExecutionContext,
     year: int,
     month: int,
@@ -367,7 +367,7 @@ def _make_timestamptz(  # noqa: PLR0917
 
 
 @implements("make_timestamptz(int4,int4,int4,int4,int4,float8,text)")
-def _make_timestamptz_at(  # noqa: PLR0917
+def _make_timestamptz_at(
     year: int, month: int, day: int, hour: int, minute: int, seconds: float, zone: str
 ) -> int:
     return to_utc(_make_timestamp(year, month, day, hour, minute, seconds), named_zone(zone))

@@ -3,24 +3,44 @@
 Source: PostgreSQL docs, "System Catalog Information Functions".
 """
 
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
 from sql.ast.deparse import deparse_expression, deparse_query
 from sql.ast.deparse_names import quote_identifier
-from sql.ast.query import ColumnRef, Expression, FunctionCall
-from sql.catalog.catalog import VirtualTable
+from sql.ast.deparse_pretty import deparse_pretty, deparse_query_pretty
+from sql.ast.node import Node
+from sql.ast.query import (
+    Coalesce,
+    ColumnRef,
+    CommonTable,
+    Expression,
+    FunctionCall,
+    MinMax,
+    NullIf,
+    QualifiedName,
+    Query,
+    Select,
+    TableRef,
+)
+from sql.ast.walk import transform, walk
+from sql.catalog.catalog import Catalog, VirtualTable
 from sql.catalog.descriptor import ForeignKey, Index, IndexKey, Table, View
 from sql.functions.context import ExecutionContext
 from sql.functions.implementation import implements
 from sql.functions.reg import RegResolver, find_index
+from sql.parser import parse_statements
 from sql.types.catalog import REGCLASS
 
 
 def _parenthesized(expression: Expression, *, pretty: bool) -> str:
     """Return an expression in parentheses, as definitions need unless it is a call or a name."""
+    if pretty:
+        return deparse_pretty(expression)
     text = deparse_expression(expression)
-    wrapped = text.startswith("(") and text.endswith(")") and _closes_at_end(text)
-    if pretty and wrapped:
-        return text[1:-1]
-    return text if pretty or wrapped else f"({text})"
+    return text if text.startswith("(") and _closes_at_end(text) else f"({text})"
 
 
 def _closes_at_end(text: str) -> bool:
@@ -97,13 +117,16 @@ def _constraint_definition(context: ExecutionContext, oid: int, pretty: bool = F
     return None
 
 
-def _key_text(table: Table, key: IndexKey, *, ordered: bool) -> str:
+def _key_text(table: Table, key: IndexKey, *, ordered: bool, pretty: bool) -> str:
+    write = deparse_pretty if pretty else deparse_expression
     if key.expression is None:
         text = quote_identifier(table.columns[key.position].name)
-    elif isinstance(key.expression, FunctionCall | ColumnRef):
-        text = deparse_expression(key.expression)
+    elif isinstance(key.expression, FunctionCall | ColumnRef | Coalesce | MinMax | NullIf):
+        text = write(key.expression)
     else:
-        text = _parenthesized(key.expression, pretty=False)
+        text = write(key.expression)
+        if ordered or not pretty:
+            text = f"({text})"
     if not ordered:
         return text
     if key.descending:
@@ -128,12 +151,12 @@ def _index_definition(
             id=oid, name=table.primary_name, index_id=1, keys=keys, unique=True, primary=True
         )
     if column:
-        names = [_key_text(table, key, ordered=False) for key in index.keys]
+        names = [_key_text(table, key, ordered=False, pretty=pretty) for key in index.keys]
         names += [quote_identifier(table.columns[p].name) for p in index.include]
         return names[column - 1] if 1 <= column <= len(names) else ""
     schema = quote_identifier(context.catalog.schema_name(table.schema_id))
     unique = "UNIQUE " if index.unique else ""
-    columns = ", ".join(_key_text(table, key, ordered=True) for key in index.keys)
+    columns = ", ".join(_key_text(table, key, ordered=True, pretty=pretty) for key in index.keys)
     text = (
         f"CREATE {unique}INDEX {quote_identifier(index.name)} ON {schema}."
         f"{quote_identifier(table.name)} USING {index.method} ({columns})"
@@ -152,24 +175,57 @@ def _index_definition(
 @implements(
     "pg_get_viewdef(oid)", "pg_get_viewdef(oid,bool)", "pg_get_viewdef(oid,int4)", context=True
 )
-def _view_definition(context: ExecutionContext, oid: int, _pretty: object = None) -> str | None:
+def _view_definition(
+    context: ExecutionContext,
+    oid: int,
+    pretty: bool | int = False,  # noqa: FBT001, FBT002
+) -> str | None:
     relation = context.catalog.relation_by_id(oid)
-    if isinstance(relation, View):
-        return deparse_query(relation.query, pretty=True) + ";"
-    return "" if isinstance(relation, VirtualTable) else None
+    if not isinstance(relation, View):
+        return "" if isinstance(relation, VirtualTable) else None
+    query = _with_short_names(context.catalog, relation.query)
+    is_pretty = pretty is not False
+    text = deparse_query_pretty(query) if is_pretty else deparse_query(query, pretty=True)
+    return text + ";"
+
+
+def _with_short_names(catalog: Catalog, query: Query) -> Query:
+    """Return a stored query without the schemas that the search path makes needless."""
+    shadowing = {node.name for node in walk(query) if isinstance(node, CommonTable)}
+
+    def change(node: Node) -> Node:
+        if not isinstance(node, TableRef) or not node.relation_id or node.name.name in shadowing:
+            return node
+        name = QualifiedName(node.name.name)
+        found = catalog.find_relation(name)
+        is_same = found is not None and getattr(found, "id", 0) == node.relation_id
+        return msgspec.structs.replace(node, name=name) if is_same else node
+
+    result: Any = transform(query, change)
+    return result
 
 
 @implements("pg_get_viewdef(text)", "pg_get_viewdef(text,bool)", context=True)
 def _view_definition_by_name(
-    context: ExecutionContext, name: str, _pretty: object = None
+    context: ExecutionContext,
+    name: str,
+    pretty: bool = False,  # noqa: FBT001, FBT002
 ) -> str | None:
-    return _view_definition(context, RegResolver(context.catalog).relation_id(name))
+    return _view_definition(context, RegResolver(context.catalog).relation_id(name), pretty)
 
 
 @implements("pg_get_expr(pg_node_tree,oid)", "pg_get_expr(pg_node_tree,oid,bool)")
-def _expression_text(expression: str, _relation: int, _pretty: bool = False) -> str:  # noqa: FBT001, FBT002
+def _expression_text(expression: str, _relation: int, pretty: bool = False) -> str:  # noqa: FBT001, FBT002
     """Return the argument: the system tables hold expressions as SQL text already."""
-    return expression
+    return _prettier(expression) if pretty else expression
+
+
+@lru_cache(maxsize=1000)
+def _prettier(text: str) -> str:
+    [parsed] = parse_statements(f"SELECT {text}")
+    statement = parsed.statement
+    assert isinstance(statement, Select), text
+    return deparse_pretty(statement.targets[0].expression)
 
 
 @implements("pg_get_ruledef(oid)", "pg_get_ruledef(oid,bool)")

@@ -138,7 +138,8 @@ def parse_template(template: str) -> tuple[Item, ...]:
     for match in _TOKENS.finditer(template):
         if match[5] is not None:
             suffix = match[6] or ""
-            fill = "FM" in match[4].upper()
+            # Localized names are not padded either.
+            fill = any(prefix in match[4].upper() for prefix in ("FM", "TM"))
             items.append(Item(match[5], "", fill, suffix if suffix.upper() == "TH" else ""))
         elif match["quote"] is not None:
             items.append(Item("", '"'))

@@ -158,7 +158,7 @@ def justify_interval(value: Interval) -> Interval:
 
 
 @implements("make_interval(int4,int4,int4,int4,int4,int4,float8)")
-def _make_interval(  # noqa: PLR0917
+def _make_interval(
     years: int = 0,
     months: int = 0,
     weeks: int = 0,

@@ -85,7 +85,7 @@ def items(text: str) -> Iterator[str]:
             at = _skip(text, at + 1)
 
 
-def _kind(text: str) -> str:
+def json_kind(text: str) -> str:
     """Return the first significant character: ``{``, ``[``, ``"`` or of a number or word."""
     first = text[:1]
     return first if first and first not in " \t\n\r" else text[_skip(text, 0)]
@@ -94,7 +94,7 @@ def _kind(text: str) -> str:
 def member(text: str, key: str) -> str | None:
     """Return the value of a key as text (the last one's, if repeated), or None."""
     found = None
-    if _kind(text) == "{":
+    if json_kind(text) == "{":
         for name, value in members(text):
             if name == key:
                 found = value
@@ -103,7 +103,7 @@ def member(text: str, key: str) -> str | None:
 
 def element(text: str, index: int) -> str | None:
     """Return an array's element as text; negative indexes count from the end."""
-    if _kind(text) != "[":
+    if json_kind(text) != "[":
         return None
     if index < 0:
         values = list(items(text))
@@ -136,7 +136,7 @@ def extract_path(text: str, path: ArrayValue) -> str | None:
     for step in path.elements:
         if current is None or step is None:
             return None
-        kind = _kind(current)
+        kind = json_kind(current)
         if kind == "{":
             current = member(current, step)
         elif kind == "[" and _INTEGER.fullmatch(step):
@@ -186,11 +186,11 @@ _TYPES: Final = {
 
 def json_typeof(text: str) -> str:
     """Return object, array, string, number, boolean or null."""
-    return _TYPES.get(_kind(text), "number")
+    return _TYPES.get(json_kind(text), "number")
 
 
 def _array_length(text: str) -> int:
-    kind = _kind(text)
+    kind = json_kind(text)
     if kind != "[":
         what = "non-array" if kind == "{" else "scalar"
         raise InvalidParameterValue(f"cannot get array length of a {what}")
@@ -199,7 +199,7 @@ def _array_length(text: str) -> int:
 
 def _object_keys(name: str) -> Callable[[str], list[str]]:
     def object_keys(text: str) -> list[str]:
-        kind = _kind(text)
+        kind = json_kind(text)
         if kind != "{":
             what = "an array" if kind == "[" else "a scalar"
             raise InvalidParameterValue(f"cannot call {name}_object_keys on {what}")
@@ -209,7 +209,7 @@ def _object_keys(name: str) -> Callable[[str], list[str]]:
 
 
 def _check_object(text: str, name: str, function: str) -> None:
-    kind = _kind(text)
+    kind = json_kind(text)
     if kind == "{":
         return
     if name == "jsonb":
@@ -236,7 +236,7 @@ def _each_text(name: str) -> Callable[[str], list[tuple[str, str | None]]]:
 
 
 def _check_array(text: str, name: str, function: str) -> None:
-    kind = _kind(text)
+    kind = json_kind(text)
     if kind == "[":
         return
     if name == "jsonb":

@@ -1,8 +1,9 @@
-"""Functions about catalog objects that psql, pg_dump and drivers call: privileges lists, partitions, properties.
+"""Functions about catalog objects that psql, pg_dump and drivers call.
 
-nodedb has no partitions, file system, replication or commit timestamps: the functions about those give what
-PostgreSQL gives when there is nothing to tell. Source: PostgreSQL docs, "System Information Functions and
-Operators", "System Administration Functions".
+Privilege lists, partitions, index properties. nodedb has no partitions, file system, replication or
+commit timestamps: the functions about those give what PostgreSQL gives when there is nothing to
+tell. Source: PostgreSQL docs, "System Information Functions and Operators", "System Administration
+Functions".
 """
 
 from __future__ import annotations
@@ -166,9 +167,10 @@ def _describe(context: ExecutionContext, class_id: int, oid: int, column: int) -
         if place is not None:
             return f"index {place[0].primary_name if place[1] is None else place[1].name}"
         return None
-    kinds = {2615: ("schema", Schema), 1262: ("database", Database)}
-    if class_id in kinds and isinstance(found, kinds[class_id][1]):
-        return f"{kinds[class_id][0]} {found.name}"
+    if class_id == 2615 and isinstance(found, Schema):
+        return f"schema {found.name}"
+    if class_id == 1262 and isinstance(found, Database):
+        return f"database {found.name}"
     role = catalog.snapshot.role_by_id(oid) if class_id == 1260 else None
     return None if role is None else f"role {role.name}"
 
@@ -267,7 +269,5 @@ def _nothing(*_arguments: object) -> None:
     return
 
 
-register(
-    "pg_available_extensions()", lambda: [("plpgsql", "1.0", "PL/pgSQL procedural language")]
-)
+register("pg_available_extensions()", lambda: [("plpgsql", "1.0", "PL/pgSQL procedural language")])
 register("pg_safe_snapshot_blocking_pids(int4)", lambda _pid: ArrayValue((), (), ()))

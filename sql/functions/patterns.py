@@ -301,7 +301,7 @@ def _positive(value: int, name: str, *, zero: bool = False) -> int:
     "regexp_replace(text,text,text,int4,int4)",
     "regexp_replace(text,text,text,int4,int4,text)",
 )
-def _regexp_replace_from(  # noqa: PLR0917
+def _regexp_replace_from(
     value: str, pattern: str, template: str, start: int, nth: int = 1, flags: str = ""
 ) -> str:
     _positive(start, "start")
@@ -350,7 +350,7 @@ def _nth(value: str, pattern: str, start: int, nth: int, flags: RegexFlags) -> r
     "regexp_instr(text,text,int4,int4,int4,text)",
     "regexp_instr(text,text,int4,int4,int4,text,int4)",
 )
-def _regexp_instr(  # noqa: PLR0917
+def _regexp_instr(
     value: str,
     pattern: str,
     start: int = 1,
@@ -378,7 +378,7 @@ def _regexp_instr(  # noqa: PLR0917
     "regexp_substr(text,text,int4,int4,text)",
     "regexp_substr(text,text,int4,int4,text,int4)",
 )
-def _regexp_substr(  # noqa: PLR0917
+def _regexp_substr(
     value: str, pattern: str, start: int = 1, nth: int = 1, flags: str = "", group: int = 0
 ) -> str | None:
     _positive(start, "start")

@@ -1,9 +1,10 @@
-"""Signatures of functions, operators, casts and aggregates, and the tables in which the binder looks them up.
+"""Signatures of functions, operators, casts and aggregates, and the tables to look them up.
 
-An implementation takes and returns datums (``sql.types.base``). ``strict`` ones never see None: the compiled
-expression answers NULL without calling. ``inline`` is a Python expression template with ``{0}``, ``{1}``... for the arguments
-(each is a simple name, never None) that the code generator pastes in place of the call; it may use only builtins
-and must compute exactly what ``implementation`` does, errors included.
+An implementation takes and returns datums (``sql.types.base``). ``strict`` ones never see None: the
+compiled expression answers NULL without calling. ``inline`` is a Python expression template with
+``{0}``, ``{1}``... for the arguments (each is a simple name, never None) that the code generator
+pastes in place of the call; it may use only builtins and must compute exactly what
+``implementation`` does, errors included.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ Volatility = Literal["immutable", "stable", "volatile"]
 class Function:
     """A scalar or set-returning function.
 
-    ``implementation(*args)``; with ``needs_context`` the ExecutionContext comes first; with ``is_async`` it is a
-    coroutine function. ``returns_set``: it returns an iterable of datums (of tuples when ``columns`` is set).
-    ``variadic``: the last entry of ``arg_types`` is an array type (or ANY); the implementation receives the
-    array (``ArrayValue``), for VARIADIC "any" all arguments one by one. ``defaults`` trailing
-    arguments may be left out; the implementation then gets fewer. ``needs_types``: the tuple of the actual argument types
-    (SqlType) is passed as keyword ``types`` (polymorphic functions such as array_agg, jsonb_build_object, format).
+    ``implementation(*args)``; with ``needs_context`` the ExecutionContext comes first; with
+    ``is_async`` it is a coroutine function. ``returns_set``: it returns an iterable of datums (of
+    tuples when ``columns`` is set). ``variadic``: the last entry of ``arg_types`` is an array type
+    (or ANY); the implementation receives the array (``ArrayValue``), for VARIADIC "any" all
+    arguments one by one. ``defaults`` trailing arguments may be left out; the implementation then
+    gets fewer. ``needs_types``: the tuple of the actual argument types (SqlType) is passed as
+    keyword ``types`` (polymorphic functions such as array_agg, jsonb_build_object, format).
     """
 
     oid: int
@@ -47,19 +49,23 @@ class Function:
     inline: str = ""
     schema: str = "pg_catalog"
     result_name: str = ""
-    """Name of the one OUT column of a function that returns a scalar (json_array_elements: ``value``)."""
+    """Name of the one OUT column, if the result is a scalar (json_array_elements: ``value``)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Aggregate:
-    """An aggregate. ``create()`` makes a state, ``step(state, *args)`` returns the new one, ``finish(state)`` the datum.
+    """An aggregate.
 
-    ``strict``: rows with a NULL argument are skipped before ``step``. ``combine(a, b)`` merges partial states.
-    ``ordered_set``: direct arguments come first in ``arg_types`` and are passed to ``finish(state, *direct)``; the rest are the sorted ones.
-    ``code`` names a fast path the executor has of its own: count_star, count, sum_int, sum_numeric, sum_float, min, max,
-    avg_int, avg_numeric, avg_float, bool_and, bool_or, or "".
-    ``needs_types``: ``create(types)`` receives the actual argument types.
-    ``state_bytes``: with ``grows`` the state keeps its inputs (array_agg, string_agg): they are charged to memory.
+    ``create()`` makes a state, ``step(state, *args)`` returns the new one, ``finish(state)`` the
+    datum.
+
+    ``strict``: rows with a NULL argument are skipped before ``step``. ``combine(a, b)`` merges
+    partial states. ``ordered_set``: direct arguments come first in ``arg_types`` and are passed to
+    ``finish(state, *direct)``; the rest are the sorted ones. ``code`` names a fast path the
+    executor has of its own: count_star, count, sum_int, sum_numeric, sum_float, min, max, avg_int,
+    avg_numeric, avg_float, bool_and, bool_or, or "". ``needs_types``: ``create(types)`` receives
+    the actual argument types. ``state_bytes``: with ``grows`` the state keeps its inputs
+    (array_agg, string_agg): they are charged to memory.
     """
 
     oid: int
@@ -79,7 +85,7 @@ class Aggregate:
     variadic: bool = False
     needs_types: bool = False
     needs_context: bool = False
-    """``create`` receives the ExecutionContext first (json_agg writes timestamps in the session's zone)."""
+    """``create`` gets the ExecutionContext first: json_agg writes in the session's time zone."""
     grows: bool = False
 
 
@@ -98,8 +104,9 @@ class WindowFunction:
 class Operator:
     """An operator; ``left`` None for prefix. ``function`` computes it.
 
-    ``commutator`` and ``negator`` are names ("" none). ``comparison`` is "=", "<>", "<", "<=", ">", ">=" for the btree
-    operators of a type's default ordering (index conditions, merge and hash joins), else "".
+    ``commutator`` and ``negator`` are names ("" none). ``comparison`` is "=", "<>", "<", "<=", ">",
+    ">=" for the btree operators of a type's default ordering (index conditions, merge and hash
+    joins), else "".
     """
 
     oid: int
@@ -122,9 +129,12 @@ CastContext = Literal["implicit", "assignment", "explicit"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cast:
-    """A cast. ``function`` None means binary coercible (same datum) unless ``via_text``: output then input.
+    """A cast.
 
-    ``function.implementation(datum)`` converts without typmod; length coercion is ``sql.types.typmod.apply_typmod``.
+    ``function`` None means binary coercible (same datum) unless ``via_text``: output then input.
+
+    ``function.implementation(datum)`` converts without typmod; length coercion is
+    ``sql.types.typmod.apply_typmod``.
     """
 
     source: SqlType
@@ -135,7 +145,10 @@ class Cast:
 
 
 class Registry:
-    """All built-ins, by name and by OID. Built once at import of ``sql.functions.builtin`` and then read-only."""
+    """All built-ins, by name and by OID.
+
+    Built once at import of ``sql.functions.builtin`` and then read-only.
+    """
 
     def __init__(self) -> None:
         self.functions: dict[str, list[Function]] = {}

@@ -23,6 +23,7 @@ from sql.functions.context import ExecutionContext
 from sql.functions.implementation import implements, register
 from sql.types.array import EMPTY_ARRAY, ArrayValue
 from sql.types.base import Datum, SqlType
+from sql.types.catalog import BOOL, BPCHAR
 from sql.types.io import text_output
 
 STRING_BYTES_MAX: Final = 0x3FFFFFFF
@@ -252,18 +253,26 @@ def text_writers(
     return [text_output(sql_type, context.format) for sql_type in types]
 
 
+def _as_text(context: ExecutionContext, sql_type: SqlType, value: Datum) -> str:
+    """Cast to text; only boolean's differs from its output."""
+    if sql_type is BOOL:
+        return "true" if value else "false"
+    text = text_output(sql_type, context.format)(value)
+    return text.rstrip(" ") if sql_type is BPCHAR else text
+
+
 @implements("textanycat(text,anynonarray)", context=True, types=True)
 def _text_any(
     context: ExecutionContext, left: str, right: Datum, *, types: tuple[SqlType, ...]
 ) -> str:
-    return left + text_output(types[1], context.format)(right)
+    return left + _as_text(context, types[1], right)
 
 
 @implements("anytextcat(anynonarray,text)", context=True, types=True)
 def _any_text(
     context: ExecutionContext, left: Datum, right: str, *, types: tuple[SqlType, ...]
 ) -> str:
-    return text_output(types[0], context.format)(left) + right
+    return _as_text(context, types[0], left) + right
 
 
 @implements("concat(any)", context=True, types=True)
@@ -401,12 +410,12 @@ def _form(name: str) -> Any:
 
 
 @implements("normalize(text,text)")
-def _normalize(value: str, form: str) -> str:
+def _normalize(value: str, form: str = "NFC") -> str:
     return unicodedata.normalize(_form(form), value)
 
 
 @implements("is_normalized(text,text)")
-def _is_normalized(value: str, form: str) -> bool:
+def _is_normalized(value: str, form: str = "NFC") -> bool:
     return unicodedata.is_normalized(_form(form), value)
 
 

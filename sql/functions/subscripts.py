@@ -38,7 +38,10 @@ def _check_subscripts(subscripts: tuple[int | None, ...]) -> None:
 
 
 def _grown(array: ArrayValue, low: int, high: int) -> tuple[list[Datum], int]:
-    """Return the elements of a one-dimensional array stretched to cover low..high, and its start."""
+    """Return the elements of a one-dimensional array stretched to cover low..high.
+
+    And its start.
+    """
     start = array.lower_bounds[0]
     end = start + array.dims[0]
     before = max(start - low, 0)

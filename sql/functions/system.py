@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sql.ast.deparse_names import quote_identifier
 from sql.ast.keywords import BARE_LABELS, COL_NAME, KEYWORDS, RESERVED, TYPE_FUNC_NAME
-from sql.catalog.descriptor import Schema, Sequence, Table, View
+from sql.catalog.descriptor import Check, ForeignKey, Schema, Sequence, Table, View
 from sql.errors import (
     InvalidParameterValue,
     SqlError,
@@ -215,7 +215,8 @@ def _object_description(context: ExecutionContext, oid: int, _class: str = "") -
 
 def _constraint_comment(context: ExecutionContext, oid: int) -> str | None:
     for table in context.catalog.snapshot.all(Table):
-        for part in (*table.checks, *table.foreign_keys):
+        parts: tuple[Check | ForeignKey, ...] = (*table.checks, *table.foreign_keys)
+        for part in parts:
             if part.id == oid:
                 return part.comment or None
         for index in table.indexes:

@@ -121,7 +121,9 @@ class DmlParser(QueryParser):
             at = self.pos
             self.pos += 1
             if self.kinds[at] == ".":
-                raise self.not_supported("assignment to a field of a column", at)
+                self.parse_label()
+                subscripts.append(Subscript(NullLiteral(), None, None, False, self.token_span(at)))  # noqa: FBT003
+                continue
             node = self.parse_subscript(NullLiteral(self.token_span(at)), start)
             subscripts.append(node)
         return tuple(subscripts)
@@ -169,6 +171,8 @@ class DmlParser(QueryParser):
             return expression
         if kind not in _INDEX_KEY_STARTS:
             raise self.unexpected()
+        if kind == "row" and self.kinds[self.pos + 1] == "(":
+            raise self.unexpected(self.pos + 1)
         if kind in COL_ID and self.kinds[self.pos + 1] not in ("(", "."):
             self.pos += 1
             return ColumnRef((self.values[self.pos - 1],), self.token_span(self.pos - 1))
@@ -217,15 +221,19 @@ class DmlParser(QueryParser):
         start = self.pos
         if self.accept("("):
             columns: list[str] = []
+            spans: list[Span] = []
             while True:
-                column, subscripts, _ = self._assigned()
+                column, subscripts, column_span = self._assigned()
+                spans.append(column_span)
                 if subscripts:
                     raise self.not_supported("assignment to array elements in a list", start)
                 columns.append(column)
                 if not self.accept(","):
                     break
             self.expect_all(")", "=")
-            return Assignment(tuple(columns), self.parse_expression(), span=self.token_span(start))
+            value = self.parse_expression()
+            span = self.token_span(start)
+            return Assignment(tuple(columns), value, span=span, column_spans=tuple(spans))
         column, subscripts, span = self._assigned()
         self.expect("=")
         return Assignment((column,), self.parse_expression(), subscripts, span)

@@ -7,6 +7,7 @@ Source: PostgreSQL docs, "SELECT".
 """
 
 from collections.abc import Callable
+from bisect import bisect_left
 from typing import Final, Literal
 
 from msgspec.structs import replace
@@ -14,7 +15,9 @@ from msgspec.structs import replace
 from sql.ast.keywords import BARE_LABELS
 from sql.ast.query import (
     Alias,
+    BooleanLiteral,
     CommonTable,
+    CycleClause,
     DmlStatement,
     Expression,
     FromItem,
@@ -27,6 +30,7 @@ from sql.ast.query import (
     OperatorName,
     QualifiedName,
     Query,
+    SearchClause,
     Select,
     SetOperation,
     SortKey,
@@ -46,6 +50,9 @@ from sql.parser.functions import VALUE_FUNCTIONS
 from sql.span import Span
 
 _BARE_LABEL: Final = BARE_LABELS | {"IDENT"}
+_OPERATOR_WORDS: Final = BARE_LABELS & {
+    "and", "or", "is", "between", "in", "like", "ilike", "similar", "collate", "not_la", "not",
+}  # fmt: skip
 _JOIN_STARTS: Final = frozenset(("join", "inner", "left", "right", "full", "cross", "natural"))
 _SET_OPERATORS: Final = frozenset(("union", "except"))
 _TAIL_STARTS: Final = frozenset(("order", "limit", "offset", "fetch", "for"))
@@ -149,12 +156,39 @@ class QueryParser(ExpressionParser):
         self.expect("(")
         statement = self.parse_dml()
         self.expect(")")
+        search = cycle = None
+        if self.kinds[self.pos] == "search":
+            search = self._search()
+        if self.kinds[self.pos] == "cycle":
+            cycle = self._cycle()
+        span = self.token_span(start)
+        return CommonTable(name, columns, statement, materialized, span, search, cycle)
+
+    def _search(self) -> SearchClause:
         at = self.pos
-        if self.kinds[at] == "search" and self.kinds[at + 1] in ("depth", "breadth"):
-            raise self.not_supported("the SEARCH clause", at)
-        if self.kinds[at] == "cycle" and self.kinds[at + 1] in COL_ID:
-            raise self.not_supported("the CYCLE clause", at)
-        return CommonTable(name, columns, statement, materialized, self.token_span(start))
+        self.pos += 1
+        breadth = self.expect_any(("depth", "breadth")) == "breadth"
+        self.expect_all("first", "by")
+        columns = tuple(self.parse_list(self.parse_name))
+        self.expect("set")
+        return SearchClause(breadth, columns, self.parse_name(), self.token_span(at))
+
+    def _cycle(self) -> CycleClause:
+        at = self.pos
+        self.pos += 1
+        columns = tuple(self.parse_list(self.parse_name))
+        self.expect("set")
+        mark = self.parse_name()
+        value: Expression = BooleanLiteral(True, self.token_span(at))  # noqa: FBT003
+        default: Expression = BooleanLiteral(False, self.token_span(at))  # noqa: FBT003
+        if self.accept("to"):
+            # Constants only: no operator binds this tightly.
+            value = self.parse_expression(NO_OPERATORS)
+            self.expect("default")
+            default = self.parse_expression(NO_OPERATORS)
+        self.expect("using")
+        path = self.parse_name()
+        return CycleClause(columns, mark, value, default, path, self.token_span(at))
 
     # --- set operations ---
 
@@ -288,7 +322,25 @@ class QueryParser(ExpressionParser):
             self.pos += 1
             span = self.token_span(start)
             return Target(Star(span=span), span=span)
-        expression = self.parse_expression()
+        depth = self.depth
+        expression: Expression | None = None
+        try:
+            expression = self.parse_expression()
+        except SqlSyntaxError as error:
+            # In ``SELECT 1 IS`` the word before the error is no operator but a label.
+            at = bisect_left(self.starts, error.position - 1) - 1
+            if at <= start or self.kinds[at] not in _OPERATOR_WORDS:
+                raise
+            word, self.kinds[at] = self.kinds[at], "IDENT"
+            self.pos, end = start, at
+            self.depth = depth
+            try:
+                expression = self.parse_expression()
+            except SqlSyntaxError:
+                self.pos = -1
+            self.kinds[at] = word
+            if expression is None or self.pos != end:
+                raise
         label = ""
         kind = self.kinds[self.pos]
         if kind == "as":

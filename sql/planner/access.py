@@ -224,7 +224,12 @@ def match_index(scan: b.TableScan, index: Index | None, found: list[Sargable]) -
     for key in path.keys:
         here = [s for s in found if s.column == key.column]
         equal = next((s for s in here if s.comparison == "="), None) or next(
-            (s for s in here if s.comparison in {"null", "in"}), None
+            (
+                s
+                for s in here
+                if s.comparison == "in" or (s.comparison == "null" and not key.not_null)
+            ),
+            None,
         )
         if equal is not None:
             path.fixed.append(equal)

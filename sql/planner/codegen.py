@@ -31,6 +31,7 @@ from sql.types.array import ArrayValue
 from sql.types.base import NO_TYPMOD, SqlType
 from sql.types.compare import hash_key, sort_key
 from sql.types.io import text_input, text_output
+from sql.types.record import RecordValue
 from sql.types.typmod import apply_typmod
 
 if TYPE_CHECKING:
@@ -527,7 +528,11 @@ def _array(writer: Writer, expression: b.ArrayExpr) -> Value:
 
 
 def _row(writer: Writer, expression: b.RowExpr) -> Value:
-    return writer.assign(writer.emit_tuple(expression.items), nullable=False)
+    types = writer.constant(tuple(item.type for item in expression.items))
+    names = writer.constant(expression.names)
+    make = writer.constant(RecordValue)
+    values = writer.emit_tuple(expression.items)
+    return writer.assign(f"{make}({values}, {types}, {names})", nullable=False)
 
 
 def _field(writer: Writer, expression: b.FieldExpr) -> Value:

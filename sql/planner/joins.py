@@ -511,7 +511,8 @@ def _try_index_join(
         return None
     key_values = [by_column[c].left for c in columns]
     compiled = key_rows_function(key_values, left.layout, planner.plan_subquery, hashed=False)
-    shape = JoinShape(kind, (), left.layout, right.layout, _both(conditions), tuple(output))
+    residual = _both(conditions)
+    shape = JoinShape(kind, (), left.layout, right.layout, residual, tuple(output), paired=True)
     probe = probe_function(shape, planner.plan_subquery)
     access = table_access(planner.catalog, scan.table)
     node = IndexJoinNode(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from sql.binder import bound as b
 
+PART_ROWS: Final = 4096
+PAIRS_MAX: Final = 16_384
 JoinKind = Literal["inner", "left", "right", "full", "semi", "anti"]
 
 
@@ -101,6 +103,8 @@ class JoinShape:
     right: tuple[int, ...]
     residual: Any
     output: tuple[int, ...]
+    paired: bool = False
+    """``table`` has the candidates of each left row beside it (index joins)."""
 
 
 def _output_code(shape: JoinShape, *, null_left: bool = False, null_right: bool = False) -> str:
@@ -118,58 +122,77 @@ def _output_code(shape: JoinShape, *, null_left: bool = False, null_right: bool 
 
 
 def probe_function(shape: JoinShape, plan_subquery: SubPlanner | None) -> Compiled:
-    """Compile the probe loop of a join; without keys it is a nested loop over ``table``."""
+    """Compile the probe loop of a join; without keys it is a nested loop over ``table``.
+
+    Long lists of matches are gone through in parts. After ``PAIRS_MAX`` pairs the loop yields
+    what it has, be it nothing: the executor then may pause.
+    """
     columns = {**positions(shape.right, "r"), **positions(shape.left, "l")}
     writer = Writer(plan_subquery, columns=columns)
     writer.line("out = []")
     writer.line("append = out.append")
+    writer.line("pairs = 0")
     if shape.keys:
         writer.line("get = table.get")
-    with writer.block("for l in rows:"):
-        matches = "table"
+    header = "for l, m in zip(rows, table):" if shape.paired else "for l in rows:"
+    with writer.block(header):
+        matches = "m" if shape.keys or shape.paired else "table"
         if shape.keys:
-            matches = "m"
             values = key_codes(writer, [(k.left, k.type) for k in shape.keys])
             nulls = _null_condition(values, shape.keys)
             look = f"get({join_key_code(values)}, ())"
             writer.line(f"m = () if {nulls} else {look}" if nulls else f"m = {look}")
         _write_matches(writer, shape, matches)
-        writer.line(f"if len(out) >= {BATCH_ROWS:d}:")
-        writer.line("    yield out")
-        writer.line("    out = []")
-        writer.line("    append = out.append")
+        _write_yield(writer, f"len(out) >= {BATCH_ROWS:d}")
     writer.line("if out: yield out")
     return seal(writer, "probe(rows, context, table, matched)")
 
 
+def _write_yield(writer: Writer, test: str) -> None:
+    with writer.block(f"if {test}:"):
+        writer.line("yield out")
+        writer.line("out = []")
+        writer.line("append = out.append")
+        writer.line("pairs = 0")
+
+
 def _write_matches(writer: Writer, shape: JoinShape, matches: str) -> None:
     kind = shape.kind
-    if kind in {"semi", "anti"}:
-        if shape.residual is None:
-            test = matches if kind == "semi" else f"not {matches}"
-            writer.line(f"if {test}: append({_output_code(shape)})")
-            return
-        with writer.block(f"for r in {matches}:"):
-            writer.guard(shape.residual, "continue")
-            if kind == "semi":
-                writer.line(f"append({_output_code(shape)})")
-            writer.line("break")
-        if kind == "anti":
-            writer.line(f"else: append({_output_code(shape)})")
+    single = kind in {"semi", "anti"}
+    if single and shape.residual is None:
+        test = matches if kind == "semi" else f"not {matches}"
+        writer.line(f"if {test}: append({_output_code(shape)})")
         return
-    outer = kind in {"left", "full"}
-    if outer:
+    tracks = single or kind in {"left", "full"}
+    if tracks:
         writer.line("found = False")
-    with writer.block(f"for r in {matches}:"):
-        if shape.residual is not None:
-            writer.guard(shape.residual, "continue")
-        if outer:
-            writer.line("found = True")
-        if kind in {"full", "right"}:
-            writer.line("matched.add(id(r))")
-        writer.line(f"append({_output_code(shape)})")
-    if outer:
+    cut = writer.constant(cut_matches)
+    parts = f"({matches},) if len({matches}) < {PART_ROWS:d} else {cut}({matches})"
+    with writer.block(f"for part in {parts}:"):
+        with writer.block("for r in part:"):
+            if shape.residual is not None:
+                writer.guard(shape.residual, "continue")
+            if tracks:
+                writer.line("found = True")
+            if kind in {"full", "right"}:
+                writer.line("matched.add(id(r))")
+            if kind != "anti":
+                writer.line(f"append({_output_code(shape)})")
+            if single:
+                writer.line("break")
+        if single:
+            writer.line("if found: break")
+        writer.line("pairs += len(part)")
+        _write_yield(writer, f"pairs >= {PAIRS_MAX:d}")
+    if kind == "anti":
+        writer.line(f"if not found: append({_output_code(shape)})")
+    elif tracks and kind != "semi":
         writer.line(f"if not found: append({_output_code(shape, null_right=True)})")
+
+
+def cut_matches(rows: list[Any]) -> list[list[Any]]:
+    """Cut a long list of matches into parts."""
+    return [rows[at : at + PART_ROWS] for at in range(0, len(rows), PART_ROWS)]
 
 
 def unmatched_function(shape: JoinShape) -> Compiled:
@@ -241,7 +264,8 @@ def _write_unfiltered(writer: Writer, call: b.AggregateCall, slot: int) -> None:
             word = code.removeprefix("bool_")
             writer.line(f"{target} = {value} if {old} is None else ({old} {word} {value})")
         else:
-            sign = "<" if code == "min" else ">"
+            # The later of equal values wins: 24:00:00 after 1 day, 1.00 after 1.0.
+            sign = "<=" if code == "min" else ">="
             to_key = sort_key(call.args[0].type)
             key = "" if to_key is None else writer.constant(to_key)
             writer.line(

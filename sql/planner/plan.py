@@ -292,7 +292,7 @@ class Planner:
             node,
             expression.kind,
             correlated=correlated,
-            width=len(expression.plan.columns),
+            columns=expression.plan.columns,
             test=None if test is None else test.call,
             tests_async=test is not None and test.is_async,
             hash_keys=hash_keys,

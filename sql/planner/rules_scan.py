@@ -88,6 +88,9 @@ def plan_table_scan(
     ) | {plan.columns[p].id for p in table.clustering_key}
     self.non_null[id(node)] = not_null
     self.nodes.append(node)
+    never = [s.condition for s in found if s.comparison == "null" and s.column in not_null]
+    if never:
+        return self.filter_once(node, [b.Const(False, never[0].type)])  # noqa: FBT003
     return self.finish(node, [c for c in conditions if c not in used])
 
 

@@ -7,15 +7,17 @@ expression has put in the slots before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sql.errors import CardinalityViolation
 from sql.executor.node import RowMeter, read_all
 from sql.planner.runtime import MISSING, nest_arrays
 from sql.types.array import EMPTY_ARRAY, ArrayValue
+from sql.types.record import RecordValue
 
 if TYPE_CHECKING:
+    from sql.binder.bound import OutputColumn
     from sql.executor.node import Node
     from sql.functions.context import ExecutionContext
     from sql.types.base import Datum, Row
@@ -75,6 +77,9 @@ class SubPlan:
     """One sub-query of an expression, planned."""
 
     __slots__ = (
+        "_names",
+        "_types",
+        "columns",
         "correlated",
         "hash_keys",
         "is_async",
@@ -83,7 +88,6 @@ class SubPlan:
         "number",
         "test",
         "tests_async",
-        "width",
     )
 
     def __init__(
@@ -92,7 +96,7 @@ class SubPlan:
         kind: str,
         *,
         correlated: bool,
-        width: int,
+        columns: Sequence[OutputColumn],
         test: Test | None = None,
         tests_async: bool = False,
         hash_keys: list[Callable[[Datum], Any] | None] | None = None,
@@ -100,7 +104,9 @@ class SubPlan:
         self.node = node
         self.kind = kind
         self.correlated = correlated
-        self.width = width
+        self.columns = tuple(columns)
+        self._types = tuple(column.type for column in columns)
+        self._names = tuple(column.name for column in columns)
         self.test = test
         self.tests_async = tests_async
         self.hash_keys = hash_keys
@@ -130,7 +136,7 @@ class SubPlan:
         return value
 
     async def scalar(self, context: ExecutionContext) -> Any:
-        """Return the only row's value (a tuple for several columns), None without rows."""
+        """Return the only row's value (a record for several columns), None without rows."""
         operator = self.node.open(context)
         try:
             batch = await operator.next_batch()
@@ -142,7 +148,8 @@ class SubPlan:
                 )
         finally:
             operator.close()
-        return batch[0][0] if self.width == 1 else batch[0]
+        row = batch[0]
+        return row[0] if len(self.columns) == 1 else RecordValue(row, self._types, self._names)
 
     async def exists(self, context: ExecutionContext) -> bool:
         """Tell whether there is a row."""

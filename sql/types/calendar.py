@@ -74,7 +74,7 @@ def timestamp_to_fields(us: int) -> tuple[int, int, int, int, int, int, int]:
     return year, month, day, hour, minute, second, micros
 
 
-def timestamp_from_fields(  # noqa: PLR0917 - fields from large to small
+def timestamp_from_fields(
     year: int,
     month: int,
     day: int,

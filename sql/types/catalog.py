@@ -102,6 +102,7 @@ _ARRAY_OIDS: Final = (
     (ACLITEM, 1034),
     (XID8, 271),
     (PG_LSN, 3221),
+    (RECORD, 2287),
 )
 
 

@@ -127,7 +127,7 @@ class FormatContext:
     reg_resolver: RegResolver | None
     time_zone: str
 
-    def __init__(  # noqa: PLR0917 - the settings' fixed order
+    def __init__(
         self,
         date_style: str = "ISO, MDY",
         interval_style: str = "postgres",

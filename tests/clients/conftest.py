@@ -28,8 +28,8 @@ TITLES = {
 HEADER = """# Clients
 
 Drivers that run against a node unmodified, and what was tried with each. Written by `tests/clients`
-(`CLIENT_MATRIX=write make test ARGS=tests/clients`); an empty cell: the driver has no such feature, or
-it was not tried.
+(`CLIENT_MATRIX=write make test ARGS=tests/clients`). An empty cell: the driver has no such
+feature, or it was not tried.
 
 """
 
@@ -79,7 +79,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     features = list(dict.fromkeys(feature for feature, _ in _results))
     versions = [importlib.metadata.version(DISTRIBUTIONS[driver]) for driver in TITLES]
-    titles = [f"{title} {version}" for title, version in zip(TITLES.values(), versions, strict=True)]
+    titles = [
+        f"{title} {version}" for title, version in zip(TITLES.values(), versions, strict=True)
+    ]
     lines = [f"| | {' | '.join(titles)} |", f"| --- |{' --- |' * len(titles)}"]
     for feature in features:
         cells = [_results.get((feature, driver), "") for driver in TITLES]

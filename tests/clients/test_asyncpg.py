@@ -55,11 +55,16 @@ async def connect(node: NodeProcess) -> asyncpg.Connection:
 
 def test_insert_and_select(node: NodeProcess) -> None:
     async def work(connection: asyncpg.Connection) -> None:
-        assert await connection.execute("INSERT INTO item VALUES ($1, $2)", 1, "one") == "INSERT 0 1"
+        assert (
+            await connection.execute("INSERT INTO item VALUES ($1, $2)", 1, "one") == "INSERT 0 1"
+        )
         await connection.executemany("INSERT INTO item VALUES ($1, $2)", [(2, "two"), (3, "three")])
         rows = await connection.fetch("SELECT id, name FROM item WHERE id > $1 ORDER BY id", 1)
         assert [tuple(row) for row in rows] == [(2, "two"), (3, "three")]
-        assert await connection.fetchval("UPDATE item SET name = 'x' WHERE id = 1 RETURNING name") == "x"
+        assert (
+            await connection.fetchval("UPDATE item SET name = 'x' WHERE id = 1 RETURNING name")
+            == "x"
+        )
 
     run(node, work)
 
@@ -97,7 +102,10 @@ def test_integrity_error_in_a_savepoint(node: NodeProcess) -> None:
                     await connection.execute("INSERT INTO item VALUES (1, 'again')")
             assert caught.value.constraint_name == "item_pkey"
             await connection.execute("INSERT INTO item VALUES (2, 'two')")
-        assert await connection.fetchval("SELECT string_agg(name, ',' ORDER BY id) FROM item") == "one,two"
+        assert (
+            await connection.fetchval("SELECT string_agg(name, ',' ORDER BY id) FROM item")
+            == "one,two"
+        )
 
     run(node, work)
 
@@ -138,7 +146,9 @@ def test_prepared_statements(node: NodeProcess) -> None:
 def test_cursors(node: NodeProcess) -> None:
     async def work(connection: asyncpg.Connection) -> None:
         async with connection.transaction():
-            cursor = connection.cursor("SELECT i FROM generate_series(1, 2500) i ORDER BY i", prefetch=100)
+            cursor = connection.cursor(
+                "SELECT i FROM generate_series(1, 2500) i ORDER BY i", prefetch=100
+            )
             assert [row["i"] async for row in cursor] == list(range(1, 2501))
 
     run(node, work)
@@ -171,7 +181,13 @@ def test_errors(node: NodeProcess) -> None:
 def test_pool(node: NodeProcess) -> None:
     async def main() -> None:
         async with asyncpg.create_pool(
-            host=node.host, port=node.port, user="nodedb", database="nodedb", ssl=False, min_size=2, max_size=4
+            host=node.host,
+            port=node.port,
+            user="nodedb",
+            database="nodedb",
+            ssl=False,
+            min_size=2,
+            max_size=4,
         ) as pool:
             await asyncio.gather(
                 *(pool.execute("INSERT INTO item VALUES ($1, $2)", i, str(i)) for i in range(40))

@@ -84,7 +84,9 @@ def test_copy(client) -> None:
 
 
 def test_prepared_statements(node: NodeProcess) -> None:
-    client = pg8000.native.Connection("nodedb", host=node.host, port=node.port, database="nodedb", timeout=60)
+    client = pg8000.native.Connection(
+        "nodedb", host=node.host, port=node.port, database="nodedb", timeout=60
+    )
     statement = client.prepare("SELECT :a::int + 1")
     assert [statement.run(a=i) for i in range(5)] == [[[i + 1]] for i in range(5)]
     statement.close()

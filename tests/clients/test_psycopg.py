@@ -33,7 +33,9 @@ VALUES = [
 ]
 
 
-def check_types(observer: psycopg.Connection, type_name: str, value: object, *, binary: bool) -> None:
+def check_types(
+    observer: psycopg.Connection, type_name: str, value: object, *, binary: bool
+) -> None:
     observer.execute(f"CREATE TABLE v (x {type_name})")
     cursor = observer.cursor(binary=binary)
     cursor.execute("INSERT INTO v VALUES (%b)" if binary else "INSERT INTO v VALUES (%t)", (value,))
@@ -58,7 +60,9 @@ def test_types_in_binary(observer: psycopg.Connection, type_name: str, value: ob
 
 def test_json(observer: psycopg.Connection) -> None:
     value = {"a": [1, None, "x"], "b": {"c": 1.5}}
-    assert observer.execute("SELECT %s::jsonb -> 'b' ->> 'c'", (Jsonb(value),)).fetchone() == ("1.5",)
+    assert observer.execute("SELECT %s::jsonb -> 'b' ->> 'c'", (Jsonb(value),)).fetchone() == (
+        "1.5",
+    )
     assert observer.execute("SELECT %s::jsonb", (Jsonb(value),)).fetchone() == (value,)
 
 
@@ -111,7 +115,10 @@ def test_prepared_statements(observer: psycopg.Connection) -> None:
 
 def test_pipeline(observer: psycopg.Connection) -> None:
     with observer.pipeline():
-        cursors = [observer.execute("INSERT INTO item VALUES (%s, 'x') RETURNING id", (i,)) for i in range(50)]
+        cursors = [
+            observer.execute("INSERT INTO item VALUES (%s, 'x') RETURNING id", (i,))
+            for i in range(50)
+        ]
         assert [cursor.fetchone() for cursor in cursors] == [(i,) for i in range(50)]
 
 

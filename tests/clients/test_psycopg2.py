@@ -43,7 +43,9 @@ def one(client, statement: str, parameters=()) -> tuple:
 
 def test_insert_and_select(client) -> None:
     with client.cursor() as cursor:
-        psycopg2.extras.execute_values(cursor, "INSERT INTO item VALUES %s", [(1, "one"), (2, "two")])
+        psycopg2.extras.execute_values(
+            cursor, "INSERT INTO item VALUES %s", [(1, "one"), (2, "two")]
+        )
         assert cursor.rowcount == 2
         cursor.execute("SELECT * FROM item ORDER BY id DESC")
         assert cursor.fetchall() == [(2, "two"), (1, "one")]

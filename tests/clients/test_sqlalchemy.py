@@ -50,11 +50,17 @@ def run(node: NodeProcess, work) -> None:
 
 def test_insert_and_select(node: NodeProcess) -> None:
     async def work(connection: AsyncConnection) -> None:
-        inserted = await connection.execute(author.insert().values(name="Ada").returning(author.c.id))
+        inserted = await connection.execute(
+            author.insert().values(name="Ada").returning(author.c.id)
+        )
         author_id = inserted.scalar_one()
         assert author_id == 1
-        await connection.execute(book.insert(), [{"author_id": author_id, "price": p} for p in (1, 2, 3)])
-        total = sa.select(author.c.name, sa.func.sum(book.c.price)).join(book).group_by(author.c.name)
+        await connection.execute(
+            book.insert(), [{"author_id": author_id, "price": p} for p in (1, 2, 3)]
+        )
+        total = (
+            sa.select(author.c.name, sa.func.sum(book.c.price)).join(book).group_by(author.c.name)
+        )
         assert (await connection.execute(total)).all() == [("Ada", decimal.Decimal("6.00"))]
         page = sa.select(book.c.id).order_by(book.c.id.desc()).limit(2).offset(1)
         assert (await connection.execute(page)).scalars().all() == [2, 1]

@@ -1,7 +1,9 @@
-"""Runs inside a mount namespace: fills a small file system through a node, then looks for what was acknowledged.
+"""Runs inside a mount namespace: fills a small file system through a node, then looks for what
+was acknowledged.
 
-Two rounds: with a reserve, writes are refused (53100) and the node goes on; without one, the disk is full amid its own
-writes, and it may only refuse or stop. What was acknowledged is there afterwards in both.
+Two rounds: with a reserve, writes are refused (53100) and the node goes on; without one, the disk
+is full amid its own writes, and it may only refuse or stop. What was acknowledged is there
+afterwards in both.
 """
 
 import subprocess
@@ -24,7 +26,9 @@ def fill(node: NodeProcess) -> tuple[int, str | None]:
         connection.execute("CREATE TABLE big (id int PRIMARY KEY, v text)")
         try:
             for number in range(ROWS_MAX):
-                connection.execute(f"INSERT INTO big VALUES ({number}, repeat(md5('{number}'), 640))")
+                connection.execute(
+                    f"INSERT INTO big VALUES ({number}, repeat(md5('{number}'), 640))"
+                )
                 acknowledged = number + 1
         except psycopg.Error as error:
             return acknowledged, error.sqlstate
@@ -34,7 +38,9 @@ def fill(node: NodeProcess) -> tuple[int, str | None]:
 def check(node: NodeProcess, acknowledged: int) -> None:
     """Check that the rows are there; one whose outcome the client did not learn may be, too."""
     with node.connect() as connection:
-        row = connection.execute("SELECT count(*) FROM big WHERE id < %s", (acknowledged,)).fetchone()
+        row = connection.execute(
+            "SELECT count(*) FROM big WHERE id < %s", (acknowledged,)
+        ).fetchone()
         assert row == (acknowledged,), f"{row} of {acknowledged} acknowledged rows\n{node.log()}"
 
 

@@ -1,4 +1,4 @@
-"""A real node as a child process: started on free ports, stopped by its process id, its log at hand."""
+"""A real node as a child process: on free ports, stopped by its process id, its log at hand."""
 
 import contextlib
 import os
@@ -150,7 +150,7 @@ class NodeProcess:
     def psql(
         self, *arguments: str, script: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        """Run psql without its start-up file, tuples only and unaligned unless arguments say otherwise."""
+        """Run psql without its start-up file; the first error ends it."""
         assert PSQL is not None
         done = subprocess.run(
             [PSQL, "-X", self.dsn(), "-v", "ON_ERROR_STOP=1", *arguments],

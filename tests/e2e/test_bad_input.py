@@ -116,7 +116,11 @@ def test_a_bad_simple_message_fails_alone(target: Target, message: bytes, sqlsta
         pytest.param([frame("D", b"Pnone\0")], "34000", id="Describe without Bind"),
         pytest.param([frame("D", b"Xnone\0")], "08P01", id="Describe of nothing known"),
         pytest.param([frame("P", b"\0select 1\0\0\5")], "08P01", id="Parse cut short"),
-        pytest.param([frame("P", b"\0select $1\0\0\0"), frame("B", bytes(8))], "08P01", id="too few parameters"),
+        pytest.param(
+            [frame("P", b"\0select $1\0\0\0"), frame("B", bytes(8))],
+            "08P01",
+            id="too few parameters",
+        ),
         pytest.param([frame("P", b"\0select '\xc3'\0\0\0")], "22021", id="invalid UTF-8 in Parse"),
         pytest.param(
             [frame("P", b"\0select $1::text\0\0\0"), frame("B", b"\0\0\0\0\0\1\0\0\0\1\xff\0\0")],
@@ -138,7 +142,9 @@ def test_a_bad_extended_message_skips_to_sync(
     target.check()
 
 
-@pytest.mark.parametrize("nesting", ["(", "NOT (", "- (", "(SELECT ", "CASE WHEN true THEN ", "abs("])
+@pytest.mark.parametrize(
+    "nesting", ["(", "NOT (", "- (", "(SELECT ", "CASE WHEN true THEN ", "abs("]
+)
 def test_ten_thousand_levels_of_nesting(target: Target, nesting: str) -> None:
     closing = {"(SELECT ": ")", "CASE WHEN true THEN ": " END"}.get(nesting, ")")
     value = "true" if nesting == "NOT (" else "1"

@@ -31,7 +31,9 @@ def fill(node: NodeProcess) -> None:
 def check_filled(node: NodeProcess, rows: int = ROWS) -> None:
     """Check that all acknowledged rows are there."""
     with node.connect() as connection:
-        found = connection.execute("SELECT count(*), count(DISTINCT v), max(id) FROM kept").fetchone()
+        found = connection.execute(
+            "SELECT count(*), count(DISTINCT v), max(id) FROM kept"
+        ).fetchone()
         assert found == (rows, rows, rows - 1)
 
 
@@ -81,7 +83,9 @@ def newest_segment(store: Path) -> Path:
 def batch_offsets(data: bytes) -> list[int]:
     """Return where the log's batches start."""
     return [
-        offset for offset in range(BLOCK_BYTES, len(data), BLOCK_BYTES) if data[offset : offset + 4] == BATCH_MAGIC
+        offset
+        for offset in range(BLOCK_BYTES, len(data), BLOCK_BYTES)
+        if data[offset : offset + 4] == BATCH_MAGIC
     ]
 
 
@@ -145,7 +149,9 @@ def test_a_full_map_refuses_writes(store: Path) -> None:
             connection.execute("CREATE TABLE big (id int PRIMARY KEY, v text)")
             with pytest.raises(psycopg.errors.DiskFull):
                 for number in range(2000):
-                    connection.execute(f"INSERT INTO big VALUES ({number}, repeat(md5('{number}'), 320))")
+                    connection.execute(
+                        f"INSERT INTO big VALUES ({number}, repeat(md5('{number}'), 320))"
+                    )
                     acknowledged = number + 1
         assert acknowledged > 50
         with node.connect() as connection:
@@ -178,14 +184,18 @@ def test_a_file_that_may_not_grow(store: Path) -> None:
         _limited_start(node, 70 * MIB)
         with pytest.raises(psycopg.Error), node.connect() as connection:
             for number in range(3000):
-                connection.execute(f"INSERT INTO big VALUES ({number}, repeat(md5('{number}'), 3200))")
+                connection.execute(
+                    f"INSERT INTO big VALUES ({number}, repeat(md5('{number}'), 3200))"
+                )
                 acknowledged = number
     finally:
         node.kill()
     assert "Traceback" not in node.log()
     assert acknowledged > 100
     with running(store) as again, again.connect() as connection:
-        found = connection.execute("SELECT count(*) FROM big WHERE id <= %s", (acknowledged,)).fetchone()
+        found = connection.execute(
+            "SELECT count(*) FROM big WHERE id <= %s", (acknowledged,)
+        ).fetchone()
         assert found == (acknowledged + 1,)
 
 

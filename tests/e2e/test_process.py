@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -71,7 +71,10 @@ def test_what_was_acknowledged_survives_kill(store: Path) -> None:
         node.kill()
         node.start()
         with node.connect() as connection:
-            assert connection.execute("SELECT count(*), sum(id) FROM kept").fetchone() == (1000, 500500)
+            assert connection.execute("SELECT count(*), sum(id) FROM kept").fetchone() == (
+                1000,
+                500500,
+            )
 
 
 def test_sigterm_drains_and_exits_0(store: Path) -> None:
@@ -156,7 +159,7 @@ def test_a_vanished_client_lets_go_of_its_locks(
 def test_a_client_that_vanishes_amid_its_wait_leaves_no_lock(
     node: NodeProcess, connection: psycopg.Connection
 ) -> None:
-    """As in PostgreSQL, its statement may still run once the lock is free, but holds nothing afterwards."""
+    """As in PostgreSQL, its statement may still run later, but holds nothing afterwards."""
     connection.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
     connection.execute("INSERT INTO t VALUES (1, 0)")
     with holding(node, "UPDATE t SET v = 1 WHERE id = 1"):
@@ -206,13 +209,11 @@ def holding(node: NodeProcess, statement: str) -> Iterator[psycopg.Connection]:
 
 @contextmanager
 def background(action) -> Iterator[None]:
-    """Run an action in a thread whose error does not matter; it must have ended with the block's end."""
+    """Run an action in a thread; its error does not matter, but it must end with the block."""
 
     def run() -> None:
-        try:
+        with suppress(psycopg.Error):
             action()
-        except psycopg.Error:
-            pass
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

@@ -23,7 +23,9 @@ def test_the_first_password_lets_the_superuser_in(store: Path) -> None:
         assert len(password) >= 16
         with node.connect(password=password) as connection:
             assert connection.execute("SELECT current_user").fetchone() == ("nodedb",)
-        with pytest.raises(psycopg.OperationalError, match='password authentication failed for user "nodedb"'):
+        with pytest.raises(
+            psycopg.OperationalError, match='password authentication failed for user "nodedb"'
+        ):
             node.connect(password="wrong")
         with pytest.raises(psycopg.OperationalError):
             node.connect(password="", passfile="/dev/null")

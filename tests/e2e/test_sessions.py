@@ -1,4 +1,4 @@
-"""Sessions side by side: locks, deadlocks, cancellation, timeouts, isolation, notifications, COPY."""
+"""Sessions side by side: locks, deadlocks, cancellation, timeouts, isolation, COPY."""
 
 import io
 import threading
@@ -56,7 +56,9 @@ def test_a_writer_waits_for_the_row_and_sees_its_new_value(
 ) -> None:
     first, second = node.connect(autocommit=False), node.connect()
     first.execute("UPDATE t SET v = v + 1 WHERE id = 1")
-    thread, outcome = in_thread(lambda: second.execute("UPDATE t SET v = v + 10 WHERE id = 1").rowcount)
+    thread, outcome = in_thread(
+        lambda: second.execute("UPDATE t SET v = v + 10 WHERE id = 1").rowcount
+    )
     wait_for_waiters(rows)
     first.commit()
     finish(thread)
@@ -69,7 +71,9 @@ def test_a_waiting_update_checks_its_condition_again(
 ) -> None:
     first, second = node.connect(autocommit=False), node.connect()
     first.execute("UPDATE t SET v = 5 WHERE id = 1")
-    thread, outcome = in_thread(lambda: second.execute("UPDATE t SET v = 9 WHERE v = 0 AND id < 2").rowcount)
+    thread, outcome = in_thread(
+        lambda: second.execute("UPDATE t SET v = 9 WHERE v = 0 AND id < 2").rowcount
+    )
     wait_for_waiters(rows)
     first.commit()
     finish(thread)
@@ -77,7 +81,9 @@ def test_a_waiting_update_checks_its_condition_again(
     assert rows.execute("SELECT v FROM t WHERE id = 1").fetchone() == (5,)
 
 
-def test_a_waiting_insert_learns_of_the_duplicate(node: NodeProcess, rows: psycopg.Connection) -> None:
+def test_a_waiting_insert_learns_of_the_duplicate(
+    node: NodeProcess, rows: psycopg.Connection
+) -> None:
     first, second = node.connect(autocommit=False), node.connect()
     first.execute("INSERT INTO t VALUES (3, 1)")
     thread, outcome = in_thread(lambda: second.execute("INSERT INTO t VALUES (3, 2)"))
@@ -89,7 +95,9 @@ def test_a_waiting_insert_learns_of_the_duplicate(node: NodeProcess, rows: psyco
     assert outcome[0].diag.message_detail == "Key (id)=(3) already exists."
 
 
-def test_a_waiting_insert_goes_on_after_a_rollback(node: NodeProcess, rows: psycopg.Connection) -> None:
+def test_a_waiting_insert_goes_on_after_a_rollback(
+    node: NodeProcess, rows: psycopg.Connection
+) -> None:
     first, second = node.connect(autocommit=False), node.connect()
     first.execute("INSERT INTO t VALUES (3, 1)")
     thread, outcome = in_thread(lambda: second.execute("INSERT INTO t VALUES (3, 2)").rowcount)
@@ -118,13 +126,17 @@ def test_a_deadlock_costs_one_transaction(node: NodeProcess, rows: psycopg.Conne
     assert deadlocks[0].diag.message_primary == "deadlock detected"
 
 
-def test_lock_timeout_and_nowait_and_skip_locked(node: NodeProcess, rows: psycopg.Connection) -> None:
+def test_lock_timeout_and_nowait_and_skip_locked(
+    node: NodeProcess, rows: psycopg.Connection
+) -> None:
     holder = node.connect(autocommit=False)
     holder.execute("SELECT * FROM t WHERE id = 1 FOR UPDATE")
     rows.execute("SET lock_timeout = '50ms'")
     with pytest.raises(errors.LockNotAvailable, match="canceling statement due to lock timeout"):
         rows.execute("UPDATE t SET v = 1 WHERE id = 1")
-    with pytest.raises(errors.LockNotAvailable, match='could not obtain lock on row in relation "t"'):
+    with pytest.raises(
+        errors.LockNotAvailable, match='could not obtain lock on row in relation "t"'
+    ):
         rows.execute("SELECT * FROM t WHERE id = 1 FOR UPDATE NOWAIT")
     skipped = rows.execute("SELECT id FROM t ORDER BY id FOR UPDATE SKIP LOCKED").fetchall()
     assert skipped == [(2,)]
@@ -163,16 +175,18 @@ def test_statement_timeout(connection: psycopg.Connection) -> None:
         connection.execute("SELECT pg_sleep(25)")
     assert time.monotonic() - started < 20
     with pytest.raises(errors.QueryCanceled, match="canceling statement due to statement timeout"):
-        connection.execute("SELECT count(*) FROM generate_series(1, 1000000000)")
+        connection.execute("SELECT count(*) FROM generate_series(1, 100000000)")
     connection.execute("RESET statement_timeout")
     assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_busy_statement_lets_others_run(node: NodeProcess, connection: psycopg.Connection) -> None:
+def test_a_busy_statement_lets_others_run(
+    node: NodeProcess, connection: psycopg.Connection
+) -> None:
     busy = node.connect()
     busy.execute("SET statement_timeout = '3s'")
     thread, outcome = in_thread(
-        lambda: busy.execute("SELECT count(*) FROM generate_series(1, 1000000000)")
+        lambda: busy.execute("SELECT count(*) FROM generate_series(1, 100000000)")
     )
     answered = 0
     while thread.is_alive() and answered < 20:
@@ -187,9 +201,13 @@ def test_a_busy_statement_lets_others_run(node: NodeProcess, connection: psycopg
 
 def test_pg_terminate_backend(node: NodeProcess, connection: psycopg.Connection) -> None:
     victim = node.connect()
-    done = connection.execute("SELECT pg_terminate_backend(%s)", (victim.info.backend_pid,)).fetchone()
+    done = connection.execute(
+        "SELECT pg_terminate_backend(%s)", (victim.info.backend_pid,)
+    ).fetchone()
     assert done == (True,)
-    with pytest.raises(psycopg.OperationalError, match="terminating connection due to administrator command"):
+    with pytest.raises(
+        psycopg.OperationalError, match="terminating connection due to administrator command"
+    ):
         victim.execute("SELECT 1")
 
 
@@ -203,7 +221,9 @@ def test_read_committed_sees_what_others_commit_between_statements(
     reader.rollback()
 
 
-def test_nobody_sees_uncommitted_rows_or_tables(node: NodeProcess, rows: psycopg.Connection) -> None:
+def test_nobody_sees_uncommitted_rows_or_tables(
+    node: NodeProcess, rows: psycopg.Connection
+) -> None:
     writer = node.connect(autocommit=False)
     writer.execute("INSERT INTO t VALUES (3, 3)")
     writer.execute("CREATE TABLE hidden (a int)")
@@ -249,7 +269,8 @@ def test_listen_and_notify(node: NodeProcess, connection: psycopg.Connection) ->
 def test_copy_round_trip(connection: psycopg.Connection, format_name: str) -> None:
     connection.execute("CREATE TABLE source (id int PRIMARY KEY, t text, n numeric, b bytea)")
     connection.execute(
-        "INSERT INTO source SELECT i, CASE WHEN i % 7 = 0 THEN NULL ELSE 'tab\t\"' || i END, i / 3.0, "
+        "INSERT INTO source "
+        "SELECT i, CASE WHEN i % 7 = 0 THEN NULL ELSE 'tab\t\"' || i END, i / 3.0, "
         "decode(lpad(to_hex(i), 8, '0'), 'hex') FROM generate_series(1, 3000) i"
     )
     connection.execute("CREATE TABLE target (LIKE source)")
@@ -261,7 +282,9 @@ def test_copy_round_trip(connection: psycopg.Connection, format_name: str) -> No
         with cursor.copy(f"COPY target FROM STDIN (FORMAT {format_name})") as copy_in:
             copy_in.write(buffer.getvalue())
         assert cursor.rowcount == 3000
-    difference = connection.execute("SELECT count(*) FROM (TABLE source EXCEPT TABLE target) d").fetchone()
+    difference = connection.execute(
+        "SELECT count(*) FROM (TABLE source EXCEPT TABLE target) d"
+    ).fetchone()
     assert difference == (0,)
     assert connection.execute("SELECT count(*) FROM target WHERE t IS NULL").fetchone() == (428,)
 

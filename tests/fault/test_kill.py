@@ -1,12 +1,13 @@
 """kill -9 under eight writers: every acknowledged transaction is there afterwards, whole.
 
-Each transaction writes one row into each of two tables. A client notes in its journal, before it sends COMMIT, that the
-outcome is unknown, and after the answer, that the transaction is acknowledged. After the restart each acknowledged
-transaction must stand in both tables, and each unknown one in both or in none; nothing else may be there. The node
-keeps its store over all rounds, so later rounds also find what earlier restarts lost.
+Each transaction writes one row into each of two tables. A client notes in its journal, before it
+sends COMMIT, that the outcome is unknown, and after the answer, that the transaction is
+acknowledged. After the restart each acknowledged transaction must stand in both tables, and each
+unknown one in both or in none; nothing else may be there. The node keeps its store over all
+rounds, so later rounds also find what earlier restarts lost.
 
-The moment of the kill is random (the seed is printed; ``KILL_SEED`` repeats it). A thread schedule cannot be repeated, so the
-seed gives the same delays, not the same run.
+The moment of the kill is random (the seed is printed; ``KILL_SEED`` repeats it). A thread
+schedule cannot be repeated, so the seed gives the same delays, not the same run.
 """
 
 import itertools
@@ -31,7 +32,7 @@ FLAGS = ("--wal-segment-bytes", str(1 << 20))
 
 
 class Journal:
-    """What one writer knows of its transactions; one line per step, written before the next step."""
+    """What one writer knows of its transactions: one line per step, before the next step."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -49,7 +50,9 @@ class Journal:
 class Writer(threading.Thread):
     """Commits transactions one after the other until its connection breaks."""
 
-    def __init__(self, node: NodeProcess, journal: Journal, numbers: "itertools.count[int]", seed: int) -> None:
+    def __init__(
+        self, node: NodeProcess, journal: Journal, numbers: "itertools.count[int]", seed: int
+    ) -> None:
         super().__init__(daemon=True)
         self._node = node
         self._journal = journal
@@ -65,7 +68,7 @@ class Writer(threading.Thread):
                     self._one(connection, next(self._numbers))
         except psycopg.OperationalError:
             pass  # The node is gone, as intended.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the round reports it
             self.failure = error
 
     def _one(self, connection: psycopg.Connection, number: int) -> None:
@@ -88,7 +91,10 @@ def check(node: NodeProcess, journals: list[Journal]) -> int:
     with node.connect() as connection:
         first = dict(connection.execute("SELECT id, md5(payload) FROM a").fetchall())
         second = dict(connection.execute("SELECT id, md5(payload) FROM b").fetchall())
-        by_index = {row[0] for row in connection.execute("SELECT id FROM a WHERE length >= 0 ORDER BY length")}
+        by_index = {
+            row[0]
+            for row in connection.execute("SELECT id FROM a WHERE length >= 0 ORDER BY length")
+        }
         counted = connection.execute("SELECT sum(n) FROM counters").fetchone()
     words: dict[int, str] = {}
     for journal in journals:
@@ -112,8 +118,10 @@ def run_rounds(store: Path, rounds: int) -> None:
     journals = [Journal(store.with_name(f"journal-{i}")) for i in range(WRITERS)]
     with running(store, *FLAGS) as node:
         with node.connect() as connection:
-            columns = "id bigint PRIMARY KEY, payload text, length int GENERATED ALWAYS AS (length(payload)) STORED"
-            connection.execute(f"CREATE TABLE a ({columns})")
+            connection.execute(
+                "CREATE TABLE a (id bigint PRIMARY KEY, payload text, "
+                "length int GENERATED ALWAYS AS (length(payload)) STORED)"
+            )
             connection.execute("CREATE TABLE b (id bigint PRIMARY KEY, payload text)")
             connection.execute("CREATE INDEX a_length ON a (length)")
             connection.execute("CREATE TABLE counters (id int PRIMARY KEY, n int NOT NULL)")
@@ -125,9 +133,12 @@ def run_rounds(store: Path, rounds: int) -> None:
 
 
 def one_round(
-    node: NodeProcess, journals: list[Journal], numbers: "itertools.count[int]", chance: random.Random
+    node: NodeProcess,
+    journals: list[Journal],
+    numbers: "itertools.count[int]",
+    chance: random.Random,
 ) -> None:
-    """Write from all sides, kill the node at a random moment, and wait until everybody has noticed."""
+    """Write from all sides, kill the node at a random moment, wait until all have noticed."""
     writers = [Writer(node, journal, numbers, chance.randrange(1 << 32)) for journal in journals]
     for writer in writers:
         writer.start()

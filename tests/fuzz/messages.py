@@ -33,6 +33,11 @@ TEXTS = (
     "select * from fuzz_t",
     "insert into fuzz_t values ($1, $2)",
     "insert into fuzz_t values (1, 'one')",
+    "insert into fuzz_t values ($1, 'one') returning *",
+    "insert into fuzz_t values ($1, 'one') on conflict do nothing",
+    "select v from fuzz_t where id = $1",
+    "select * from fuzz_t where id = 1",
+    "delete from fuzz_t where id = $1 returning v",
     "insert into fuzz_t select max(id) + 1, 'more' from fuzz_t returning *",
     "update fuzz_t set v = v || '!' where id = $1",
     "delete from fuzz_t",
@@ -68,7 +73,17 @@ TEXTS = (
     "select repeat('x', 100000)",
     "select '{1,2}'::int[], 1.5::numeric, now() is null, '\\x00ff'::bytea",
 )
-_COPY_CHUNKS = (b"", b"1\tx\n", b"1\t", b"bad\n", b"\\.\n", b"5,six\n", b"\xff\xfe\n", b"PGCOPY\n\xff\r\n\0", b"\n" * 50)
+_COPY_CHUNKS = (
+    b"",
+    b"1\tx\n",
+    b"1\t",
+    b"bad\n",
+    b"\\.\n",
+    b"5,six\n",
+    b"\xff\xfe\n",
+    b"PGCOPY\n\xff\r\n\0",
+    b"\n" * 50,
+)
 OIDS = (0, 16, 20, 23, 25, 1700, 705, 999999, 2**32 - 1)
 
 
@@ -138,11 +153,16 @@ class MessageGenerator:
     def _execution(self) -> bytes:
         """Return the messages of a prepared execution, in their order."""
         rng = self.rng
+        values = rng.choice(
+            (bytes(4), b"\0\0" + b"\0\1" + _value(rng), b"\0\1\0\1" + b"\0\1" + _value(rng))
+        )
+        execution = frame("E", b"\0" + struct.pack("!i", rng.choice((0, 0, 1, 100))))
         parts = [
-            frame("P", _string("") + _string(rng.choice(TEXTS)) + b"\0\0"),
-            frame("B", b"\0\0" + _shorts([]) + b"\0\0" + _shorts(rng.choice(([], [0], [1])))),
-            frame("D", b"P\0"),
-            *(frame("E", b"\0" + struct.pack("!i", rng.choice((0, 1, 100)))) for _ in range(2)),
+            frame("P", b"\0" + _string(rng.choice(TEXTS)) + b"\0\0"),
+            frame("B", b"\0\0" + values + _shorts(rng.choice(([], [], [0], [1], [2], [0, 1])))),
+            frame("D", b"P\0") if rng.random() < 0.7 else b"",
+            execution,
+            execution if rng.random() < 0.2 else b"",
             frame("S"),
         ]
         return b"".join(parts[: rng.choice((2, 4, 5, 6, 6, 6))])
@@ -152,7 +172,9 @@ class MessageGenerator:
         rng = self.rng
         chunks = [self._copy_data() for _ in range(rng.randrange(4))]
         if rng.random() < 0.3:
-            chunks.append(rng.choice((frame("S"), frame("H"), query("select 1"), frame("E", b"\0" * 5))))
+            chunks.append(
+                rng.choice((frame("S"), frame("H"), query("select 1"), frame("E", b"\0" * 5)))
+            )
         return query("copy fuzz_t from stdin") + b"".join(chunks) + frame("c")
 
     def _query(self) -> bytes:

@@ -22,6 +22,7 @@ POSTGRES_VARIABLE = "NODEDB_FUZZ_POSTGRES"
 POSTGRES_DEFAULT = "host=127.0.0.1 port=55432 user=postgres dbname=postgres connect_timeout=3"
 DATABASE = "nodedb_fuzz"
 STATEMENT_SECONDS = 20.0
+_RUN_TIME = ("21", "22", "23", "0A000")
 _FLOAT = re.compile(rb"^-?\d+(\.\d+)?(e[+-]?\d+)?$")
 
 Outcome = tuple[object, ...]
@@ -58,7 +59,11 @@ class Subject:
     def _connect(self) -> None:
         self._connection = psycopg.connect(self.dsn, autocommit=True)
         self._raw = self._connection.pgconn
-        for text in ("set client_min_messages = error", "set statement_timeout = '5s'", "set timezone = 'UTC'"):
+        for text in (
+            "set client_min_messages = error",
+            "set statement_timeout = '5s'",
+            "set timezone = 'UTC'",
+        ):
             self.ask(text)
 
     def ask(self, text: str) -> Outcome:
@@ -71,7 +76,9 @@ class Subject:
         last: pq.abc.PGresult | None = None
         while True:
             while raw.is_busy():
-                readable, _, _ = select.select([raw.socket], [], [], max(deadline - time.monotonic(), 0))
+                readable, _, _ = select.select(
+                    [raw.socket], [], [], max(deadline - time.monotonic(), 0)
+                )
                 if not readable:
                     raise Hang(text)
                 raw.consume_input()
@@ -107,7 +114,8 @@ def _outcome(result: "pq.abc.PGresult") -> Outcome:
         message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
         return ("error", (state or b"?").decode(), message.decode(errors="replace"))
     rows = [
-        tuple(_value(result, row, column) for column in range(result.nfields)) for row in range(result.ntuples)
+        tuple(_value(result, row, column) for column in range(result.nfields))
+        for row in range(result.ntuples)
     ]
     return ("ok", (result.command_status or b"").decode(), sorted(rows, key=repr))
 
@@ -122,7 +130,9 @@ def _value(result: "pq.abc.PGresult", row: int, column: int) -> bytes | None:
 def difference(expected: Outcome, got: Outcome) -> str:
     """Name the kind of difference, "" if there is none. Messages are not compared, SQLSTATEs are."""
     if expected[0] == got[0] == "error":
-        return "" if expected[1] == got[1] else f"SQLSTATE {expected[1]} expected, {got[1]} {got[2]!r}"
+        return (
+            "" if expected[1] == got[1] else f"SQLSTATE {expected[1]} expected, {got[1]} {got[2]!r}"
+        )
     if expected[0] == "error":
         return f"{expected[1]} expected, accepted"
     if got[0] == "error":
@@ -140,10 +150,10 @@ def kind_of(text: str) -> str:
 def is_order(expected: Outcome, got: Outcome) -> bool:
     """Tell whether the difference may come from the order of evaluation, which SQL leaves open.
 
-    So it is when a run-time error (class 22, 23) stands against a success or another run-time error.
+    So it is when a run-time error (class 21, 22, 23, or NaN cast to an integer: 0A000) stands against a success or another run-time error.
     """
     states = [outcome[1] for outcome in (expected, got) if outcome[0] == "error"]
-    return bool(states) and all(str(state)[:2] in ("22", "23") for state in states)
+    return bool(states) and all(str(state).startswith(_RUN_TIME) for state in states)
 
 
 @dataclass
@@ -158,18 +168,37 @@ class Report:
 
     def write(self, path: Path, seed: int) -> None:
         """Write the findings file."""
-        lines = [f"# SQL fuzzing: seed {seed}, {self.done} statements, {self.accepted} accepted by PostgreSQL"]
-        for kind, (statement, details) in [*sorted(self.found.items()), *sorted(self.order.items())]:
+        lines = [
+            f"# SQL fuzzing: seed {seed}, {self.done} statements, {self.accepted} accepted by PostgreSQL"
+        ]
+        for kind, (statement, details) in [
+            *sorted(self.found.items()),
+            *sorted(self.order.items()),
+        ]:
             prefix = "perhaps the order of evaluation: " if kind in self.order else ""
-            lines += ["", f"## {prefix}{kind} ({self.counts[kind]} times)", "", f"    {statement}", "", details]
+            lines += [
+                "",
+                f"## {prefix}{kind} ({self.counts[kind]} times)",
+                "",
+                f"    {statement}",
+                "",
+                details,
+            ]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def prepare(node_dsn: str) -> tuple[Subject, Subject]:
     """Connect to both and make the tables."""
     with psycopg.connect(postgres_dsn(), autocommit=True) as connection:
-        if connection.execute("select 1 from pg_database where datname = %s", (DATABASE,)).fetchone() is None:
-            connection.execute(f"create database {DATABASE} template template0 encoding 'UTF8' lc_collate 'C.UTF-8' lc_ctype 'C.UTF-8'")
+        if (
+            connection.execute(
+                "select 1 from pg_database where datname = %s", (DATABASE,)
+            ).fetchone()
+            is None
+        ):
+            connection.execute(
+                f"create database {DATABASE} template template0 encoding 'UTF8' lc_collate 'C.UTF-8' lc_ctype 'C.UTF-8'"
+            )
     postgres = Subject("PostgreSQL", f"{postgres_dsn()} dbname={DATABASE}")
     node = Subject("node", node_dsn)
     for subject in (postgres, node):

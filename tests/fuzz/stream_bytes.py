@@ -16,7 +16,9 @@ def _flip(rng: Random, data: bytearray) -> None:
 
 def _set(rng: Random, data: bytearray) -> None:
     start = rng.randrange(len(data))
-    data[start : start + rng.randrange(1, 5)] = rng.choice((b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff"))
+    data[start : start + rng.randrange(1, 5)] = rng.choice(
+        (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff")
+    )
 
 
 def _delete(rng: Random, data: bytearray) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import select
 import socket
 import struct
@@ -123,4 +124,4 @@ def cut(rng: Random, data: bytes, pieces_max: int = 6) -> list[bytes]:
     """Cut bytes at random places."""
     places = sorted(rng.randrange(len(data) + 1) for _ in range(rng.randrange(pieces_max)))
     bounds = [0, *places, len(data)]
-    return [data[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+    return [data[a:b] for a, b in itertools.pairwise(bounds) if a < b]

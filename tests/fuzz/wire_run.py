@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from random import Random
 
 from nodedb.pgwire.codec import FrontendDecoder
@@ -107,7 +106,8 @@ def _run(
     done = 0
     for number in limits.cases():
         rng = case_random(seed, number)
-        pieces = cut(rng, b"".join(draw(rng)))
+        messages = draw(rng)
+        pieces = cut(rng, b"".join(messages))
         try:
             answer = exchange(target.address, pieces)
             _check_answer(answer)
@@ -115,6 +115,8 @@ def _run(
                 raise Unhealthy(found)
         except (NoAnswer, BadAnswer, Unhealthy, OSError) as error:
             error.add_note(f"--generator {name}, seed {seed}, case {number}")
+            if len(messages) > 1:
+                error.add_note(f"shrunk: {shrink_messages(target, messages)}")
             raise
         done += 1
     return done
@@ -132,7 +134,7 @@ def shrink_messages(target: Target, pieces: list[bytes]) -> list[bytes]:
     def fails(messages: list[bytes]) -> bool:
         try:
             _check_answer(exchange(target.address, [b"".join(messages)], seconds=5))
-        except (NoAnswer, BadAnswer, Unhealthy):
+        except (NoAnswer, BadAnswer, Unhealthy, OSError):
             return True
         return False
 
@@ -144,9 +146,3 @@ def shrink_messages(target: Target, pieces: list[bytes]) -> list[bytes]:
             if fails(fewer):
                 pieces, changed = fewer, True
     return pieces
-
-
-def is_alive(target: Target) -> bool:
-    """Tell whether the node lets a client in."""
-    with closing(target.node.connect()) as connection:
-        return connection.execute("select 1").fetchone() == (1,)

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 
-_SOFT_ERROR_FIELDS: Final = ("detail", "hint", "schema", "table", "column", "datatype", "constraint")
+_SOFT_ERROR_FIELDS: Final = (
+    "detail",
+    "hint",
+    "schema",
+    "table",
+    "column",
+    "datatype",
+    "constraint",
+)
 _NO_BINARY_INPUT: Final = {705, 2249, 2287, 1033, 1034}  # unknown, record, record[], aclitem
 _ECHO_COLUMNS_MAX: Final = 20
 
@@ -54,7 +62,9 @@ class Server:
 def run_file(server: Server, name: str, statements: list[Statement]) -> Iterator[Answer]:
     """Yield the answer to each statement, in a database of the file's own."""
     database = f"corpus_{name.split('_', maxsplit=1)[0]}"
-    replies = server.administer(f"drop database if exists {database}", f"create database {database}")
+    replies = server.administer(
+        f"drop database if exists {database}", f"create database {database}"
+    )
     error = replies[-1].get("error")
     if error is not None:
         raise WireError(f"cannot create {database}: {error}")
@@ -64,7 +74,9 @@ def run_file(server: Server, name: str, statements: list[Statement]) -> Iterator
             try:
                 yield _run(server, session, statement)
             except (WireError, OSError, ValueError) as problem:
-                yield {"simple": {"results": [], "error": {"sqlstate": "-", "message": str(problem)}}}
+                yield {
+                    "simple": {"results": [], "error": {"sqlstate": "-", "message": str(problem)}}
+                }
                 session.close()
                 session = server.connect(database)
     finally:

@@ -24,6 +24,7 @@ _QUERY: Final = re.compile(r"^\s*(select|values|table|with|\()\b|^\s*\(", re.IGN
 _WRITES: Final = re.compile(
     r"\b(insert|update|delete|into|nextval|setval|set_config|for\s+(update|share))\b", re.IGNORECASE
 )
+_ORDERED_BY_NATURE: Final = re.compile(r"\s*(fetch|show|explain|copy)\b", re.IGNORECASE)
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*")
 
 
@@ -57,7 +58,7 @@ class Statement:
     def is_ordered(self) -> bool:
         """Whether the order of rows is part of the answer."""
         text = _QUOTED.sub("''", self.sql)
-        if not _QUERY.match(text):
+        if _ORDERED_BY_NATURE.match(text):
             return True
         previous = None
         while previous != text:

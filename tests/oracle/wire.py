@@ -118,7 +118,9 @@ class Connection:
         parse = b"\0" + sql.encode() + b"\0" + struct.pack(f"!h{len(oids)}I", len(oids), *oids)
         bind = b"\0\0" + struct.pack("!hhh", 1, int(binary_values), len(values))
         for value in values:
-            bind += struct.pack("!i", -1) if value is None else struct.pack("!i", len(value)) + value
+            bind += (
+                struct.pack("!i", -1) if value is None else struct.pack("!i", len(value)) + value
+            )
         bind += struct.pack("!hh", 1, int(binary_results))
         self._socket.sendall(
             self._message(b"P", parse)

@@ -31,7 +31,9 @@ def run_mypy(root: Path, module: str, cache: Path) -> subprocess.CompletedProces
     """Type-check one module of a tree."""
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
     command += ["--cache-dir", str(cache), "-m", module]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=240, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the three packages."""
     root = tmp_path_factory.mktemp("tree")
     for package in ("nodedb", "sql", "cluster"):
-        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
     return root
 
 
@@ -56,7 +60,9 @@ def check_removal(copy: Path, path: str, match: re.Match[str], cache: Path) -> N
 
 
 @pytest.mark.parametrize("path", sorted(DISPATCHERS))
-def test_a_missing_handler_fails_the_type_check(path: str, copy: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_missing_handler_fails_the_type_check(
+    path: str, copy: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     found = cases(path)
     assert len(found) > 20, found
     check_removal(copy, path, found[len(found) // 2], tmp_path_factory.getbasetemp() / "mypy")

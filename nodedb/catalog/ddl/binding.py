@@ -11,11 +11,12 @@ from sql.binder.bound import OutputColumn
 from sql.binder.statement import bind_expression, bind_statement
 from sql.binder.view import qualify_view_query
 from sql.catalog.descriptor import Column, ViewColumn
-from sql.types.base import NO_TYPMOD, SqlType
+from sql.types.base import NO_TYPMOD
 
 if TYPE_CHECKING:
     from nodedb.catalog.ddl.environment import DdlEnvironment
     from sql.ast.query import Expression, Query
+    from sql.binder.bound import BoundExpr
 
 
 class BoundView(NamedTuple):
@@ -37,13 +38,13 @@ def bind_over(
     relation: str,
     purpose: str,
     target: Column | None = None,
-) -> SqlType:
-    """Check an expression over a table's columns and return its type, ``target``'s if given.
+) -> BoundExpr:
+    """Bind an expression over a table's columns, coerced to ``target`` if given.
 
     ``purpose`` is default, check, generated, index, predicate or using: it selects the binder's
     refusals.
     """
-    bound = bind_expression(
+    return bind_expression(
         expression,
         [
             OutputColumn(number, column.name, column.type, column.typmod)
@@ -56,7 +57,6 @@ def bind_over(
         relation=relation,
         column="" if target is None else target.name,
     )
-    return bound.type
 
 
 def _columns(columns: tuple[OutputColumn, ...]) -> tuple[ViewColumn, ...]:

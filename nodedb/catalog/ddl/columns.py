@@ -168,10 +168,10 @@ async def add_column(editor: TableEditor, definition: Definition) -> Column:
 
 def bind_default(editor: TableEditor, column: Column, expression: Expression) -> Expression | None:
     """Check a DEFAULT expression and return it as stored; None for the constant NULL."""
-    bind_over(
+    bound = bind_over(
         editor.env, expression, (), relation=editor.table.name, purpose="default", target=column
     )
-    stored = storable(expression, lambda text: resolve_regclass(editor.env, text))
+    stored = storable(expression, bound, lambda text: resolve_regclass(editor.env, text))
     return None if isinstance(stored, NullLiteral) else stored
 
 
@@ -228,7 +228,7 @@ def set_generated(editor: TableEditor, position: int, constraint: GeneratedConst
                 detail="A generated column cannot reference another generated column.",
                 span=_span_of(constraint.expression, name),
             )
-    bind_over(
+    bound = bind_over(
         editor.env,
         constraint.expression,
         editor.table.visible_columns,
@@ -236,7 +236,7 @@ def set_generated(editor: TableEditor, position: int, constraint: GeneratedConst
         purpose="generated",
         target=column,
     )
-    stored = storable(constraint.expression, lambda text: resolve_regclass(editor.env, text))
+    stored = storable(constraint.expression, bound, lambda text: resolve_regclass(editor.env, text))
     editor.change_column(position, generated=stored)
 
 

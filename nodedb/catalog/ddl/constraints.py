@@ -59,7 +59,7 @@ _KEY_FAMILIES: Final = (
 
 def add_check(editor: TableEditor, constraint: CheckConstraint, *, is_new: bool) -> None:
     """Add a CHECK constraint."""
-    bind_over(
+    bound = bind_over(
         editor.env,
         constraint.expression,
         editor.table.visible_columns,
@@ -79,7 +79,7 @@ def add_check(editor: TableEditor, constraint: CheckConstraint, *, is_new: bool)
             id=editor.env.overlay.allocate_id(),
             name=name,
             expression=storable(
-                constraint.expression, lambda text: resolve_regclass(editor.env, text)
+                constraint.expression, bound, lambda text: resolve_regclass(editor.env, text)
             ),
             validated=is_new or not constraint.not_valid,
             no_inherit=constraint.no_inherit,

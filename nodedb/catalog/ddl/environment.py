@@ -57,7 +57,7 @@ class DdlEnvironment(Protocol):
         """Return pg_authid.rolpassword text for a password in clear."""
 
     def stored_setting(self, name: str, values: tuple[OptionValue, ...]) -> tuple[str, str]:
-        """Check ALTER ROLE or DATABASE ... SET; return the variable's proper name and the text to keep.
+        """Check ALTER ROLE or DATABASE ... SET; return the variable's proper name and its text.
 
         Raises 42704, 22023, 42501, 55P02.
         """

@@ -151,12 +151,13 @@ def _key(env: DdlEnvironment, table: Table, element: IndexElement, method: str) 
             position=column.position, descending=element.descending, nulls_first=nulls_first
         )
     else:
-        key_type = bind_over(
+        bound = bind_over(
             env, expression, table.visible_columns, relation=table.name, purpose="index"
         )
+        key_type = bound.type
         result = IndexKey(
             position=-1,
-            expression=storable(expression, lambda text: resolve_regclass(env, text)),
+            expression=storable(expression, bound, lambda text: resolve_regclass(env, text)),
             type_oid=key_type.oid,
             descending=element.descending,
             nulls_first=nulls_first,
@@ -214,8 +215,8 @@ def _operator_class_fits(name: str, method: str) -> bool:
 def _predicate(env: DdlEnvironment, table: Table, where: Expression | None) -> Expression | None:
     if where is None:
         return None
-    bind_over(env, where, table.visible_columns, relation=table.name, purpose="predicate")
-    return storable(where, lambda text: resolve_regclass(env, text))
+    bound = bind_over(env, where, table.visible_columns, relation=table.name, purpose="predicate")
+    return storable(where, bound, lambda text: resolve_regclass(env, text))
 
 
 def _made_up_name(editor: TableEditor, statement: CreateIndex) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from nodedb.catalog.ddl.analyzed import analyzed
 from sql.ast.node import Node
 from sql.ast.query import (
     Alias,
@@ -26,6 +27,8 @@ from sql.ast.walk import strip_spans, transform, walk
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sql.binder.bound import BoundExpr
+
 NodeT = TypeVar("NodeT", bound=Node)
 
 
@@ -36,9 +39,12 @@ def transformed(node: NodeT, change: Callable[[Node], Node]) -> NodeT:
     return result
 
 
-def storable(expression: Expression, relation_id_of: Callable[[str], int | None]) -> Expression:
-    """Return an expression of one table as stored: unqualified columns, sequences by OID, no spans.
+def storable(
+    expression: Expression, bound: BoundExpr, relation_id_of: Callable[[str], int | None]
+) -> Expression:
+    """Return an expression of one table as stored.
 
+    Analyzed, with unqualified columns and sequences by OID, without spans.
     ``relation_id_of`` resolves the text of a regclass constant.
     """
 
@@ -62,7 +68,7 @@ def storable(expression: Expression, relation_id_of: Callable[[str], int | None]
         found = relation_id_of(operand.value)
         return node if found is None else regclass(found)
 
-    return transformed(strip_spans(expression), change)
+    return transformed(strip_spans(analyzed(expression, bound)), change)
 
 
 SEQUENCE_FUNCTIONS = frozenset(("nextval", "currval", "setval"))

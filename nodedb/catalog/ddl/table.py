@@ -373,9 +373,7 @@ async def create_table_as(env: DdlEnvironment, statement: CreateTableAs) -> str:
         return "CREATE TABLE AS"
     if statement.on_commit and not is_temporary(env, schema_id):
         raise InvalidTableDefinition("ON COMMIT can only be used on temporary tables")
-    editor = new_table(
-        env, name.name, schema_id, statement.options, on_commit=statement.on_commit
-    )
+    editor = new_table(env, name.name, schema_id, statement.options, on_commit=statement.on_commit)
     output = query_columns(env, statement.query)
     if len(statement.columns) > len(output):
         raise SqlSyntaxError("too many column names were specified")

@@ -358,7 +358,7 @@ def _check_constraints(view: RoleView) -> Iterator[Record]:
             text = expression_text(view.catalog, check.expression)
             yield {
                 **view.named("constraint", table.schema_id, check.name),
-                "check_clause": text if text.startswith("(") else f"({text})",
+                "check_clause": f"({text})" if text.startswith("(") else f"(({text}))",
             }
         for column in table.visible_columns:
             if column.not_null:

@@ -332,10 +332,11 @@ def _index_attributes(table: Table, index: Index) -> Iterator[Record]:
     parts.extend(table.columns[position].name for position in index.include)
     types = [key_type(table, key) for key in index.keys]
     types.extend(table.columns[position].type for position in index.include)
-    for number, (name, sql_type) in enumerate(
-        zip(index_column_names(parts), types, strict=True), 1
-    ):
-        yield _attribute(index.id, name, sql_type, number)
+    typmods = [-1 if key.position < 0 else table.columns[key.position].typmod for key in index.keys]
+    typmods.extend(table.columns[position].typmod for position in index.include)
+    columns = zip(index_column_names(parts), types, typmods, strict=True)
+    for number, (name, sql_type, typmod) in enumerate(columns, 1):
+        yield {**_attribute(index.id, name, sql_type, number), "atttypmod": typmod}
 
 
 @system_table("pg_attrdef")
@@ -349,8 +350,6 @@ def pg_attrdef(view: CatalogView) -> Iterator[Record]:
             expression = column.generated if column.generated is not None else column.default
             if expression is not None:
                 text = expression_text(view, expression)
-                if column.generated is not None and not text.startswith("("):
-                    text = f"({text})" if not text.endswith(")") else text
                 yield {
                     "oid": default_oid(table.id, column.number),
                     "adrelid": table.id,

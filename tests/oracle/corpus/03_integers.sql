@@ -33,6 +33,7 @@ select a from n where a > 0 and a <= 2 order by a desc;
 select a + b as ab, b - c as bc, a * c as ac from n order by a;
 update n set b = b + 1, a = a where b is not null;
 select '{1,2,3}'::int4[], '{1,2}'::int2[], '{9000000000}'::int8[], array[1,2]::int8[];
+-- @differs: the internal functions behind operators and aggregates cannot be called by name
 select int4larger(3,4), int8inc(4), int4pl(1,2);
 select 32768::int2;
 select '32768'::int2;

@@ -14,9 +14,11 @@ show search_path;
 select current_schema(), current_schemas(false), current_schema;
 select a from t;
 create table t2 (b int);
+-- @simple (its binary form has an oid)
 select 't2'::regclass, 'app.t'::regclass, to_regclass('public.t2');
 set search_path = other;
 select * from t;
+-- @simple (its binary form has an oid)
 select 'app.t2'::regclass;
 select current_schema, current_schemas(true);
 set search_path = nosuch;

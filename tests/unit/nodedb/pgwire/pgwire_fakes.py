@@ -9,11 +9,14 @@ The fake's "SQL" is a verb and words, statements are separated by ``;``::
     copy in | copy out N                          wait           waits for ``session.gate``
     die                57P01 from the session     badcommit      the commit in ``finish`` fails
     waitcommit         waits for the gate as a commit does: nothing interrupts it
+    broken KIND        a StorageError             wide N BYTES   N rows of a text of BYTES bytes
+    many N             N rows at once, in one batch
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nodedb.errors import DiskFull, LogCorrupted, MapFull, StorageError, StoreCorrupted
 from nodedb.pgwire.auth import make_scram_secret
 from nodedb.pgwire.config import PgWireSettings
 from nodedb.pgwire.connection import Connection
@@ -43,6 +46,13 @@ from sql.types import catalog
 ONE = (ResultColumn("?column?", catalog.INT4),)
 NUMBERS = (ResultColumn("n", catalog.INT4, -1, 16384, 1), ResultColumn("word", catalog.TEXT))
 BATCH = 100
+STORAGE_ERRORS = {
+    "full": DiskFull("no room in /secret/path"),
+    "map": MapFull("the map is full"),
+    "page": StoreCorrupted("page 7"),
+    "log": LogCorrupted("segment", 4096, "bad crc"),
+    "disk": StorageError("fdatasync: Input/output error"),
+}
 
 
 class FakeFormat:
@@ -92,7 +102,9 @@ def columns_of(text: str) -> tuple[ResultColumn, ...] | None:
             return ONE
         case ["numbers", *_]:
             return NUMBERS
-        case ["echo"]:
+        case ["many", _]:
+            return NUMBERS
+        case ["echo"] | ["wide", _, _]:
             return (ResultColumn("echo", catalog.TEXT),)
     return None
 
@@ -117,6 +129,7 @@ class FakeSession:
         self.changes: list[tuple[str, str]] = []
         self.is_closed = False
         self.at_once: dict[str, Any] = {}
+        self.in_one_step: dict[str, Any] = {}
 
     def reported_parameters(self) -> list[tuple[str, str]]:
         return [("server_version", "15.8"), ("client_encoding", "UTF8")]
@@ -139,6 +152,16 @@ class FakeSession:
         """Answer the statements named in ``at_once``; all others go the ordinary way."""
         del values, formats
         return self.at_once.get(statement)
+
+    async def execute_in_one_step(self, statement: str, values: Any, formats: Any) -> Any:
+        """Answer the statements named in ``in_one_step``; an exception there is raised."""
+        del values, formats
+        answer = self.in_one_step.get(statement)
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is not None and "waits" in statement:
+            await self.interrupts.wait(self.gate)
+        return answer
 
     def query_at_once(self, text: str) -> Any:
         return self.at_once.get(text)
@@ -171,6 +194,12 @@ class FakeSession:
                 return result
             case ["fail"]:
                 raise DivisionByZero("division by zero")
+            case ["broken", kind]:
+                raise STORAGE_ERRORS[kind]
+            case ["wide", count, width]:
+                return Result(f"SELECT {count}", columns, [("x" * int(width),)] * int(count))
+            case ["many", count]:
+                return Result(f"SELECT {count}", columns, [(n, "w") for n in range(int(count))])
             case ["crash"]:
                 raise RuntimeError("a bug, with secrets")
             case ["die"]:

@@ -1,11 +1,16 @@
+from typing import Any, NamedTuple
+
 import pytest
 from pgwire_fakes import (
     COPY_DONE,
+    ONE,
+    STORAGE_ERRORS,
     SYNC,
     TERMINATE,
     Harness,
     bind,
     describe,
+    describe_request,
     execute,
     frame,
     parse,
@@ -374,3 +379,159 @@ def test_a_long_copy_in_is_handed_on_in_its_chunks() -> None:
     for _ in range(100):
         harness.connection.receive(frame("d", b"1\tx\n" * 100))
     assert harness.send(COPY_DONE)[0] == "CommandComplete COPY 10000"
+
+
+@pytest.mark.parametrize(
+    ("kind", "sqlstate", "message"),
+    [
+        ("full", "53100", "could not extend the store: no space left"),
+        ("map", "53100", "could not extend the store: no space left"),
+        ("page", "XX001", "the node's store is corrupt"),
+        ("log", "XX001", "the node's store is corrupt"),
+        ("disk", "58030", "the node's store has failed"),
+    ],
+)
+def test_a_failed_store_is_reported_without_its_secrets(
+    caplog: pytest.LogCaptureFixture, kind: str, sqlstate: str, message: str
+) -> None:
+    harness = Harness().login()
+    lines = harness.send(query(f"broken {kind}"))
+    assert lines == [f"ErrorResponse S='ERROR' C='{sqlstate}' M={message!r}", "ReadyForQuery I"]
+    assert "Traceback" not in caplog.text
+    assert "statement failed: " in caplog.text
+
+
+def test_a_store_that_fails_at_the_rollback_ends_the_connection() -> None:
+    harness = Harness().login()
+
+    async def failing(error: Exception) -> None:
+        raise STORAGE_ERRORS["disk"]
+
+    harness.session.on_error = failing
+    [line] = harness.send(query("fail"))
+    assert line == "ErrorResponse S='FATAL' C='58030' M=\"the node's store has failed\""
+    assert harness.io.is_closed
+
+
+def test_wide_rows_leave_one_by_one() -> None:
+    """Once their width is known, the buffer holds few rows beyond the flush size."""
+    harness = Harness(PgWireSettings(output_bytes_flush=4096)).login()
+    harness.connection.receive(query("wide 200 3000"))
+    sizes = [len(data) for data in harness.io.written]
+    assert len(sizes) > 50
+    assert max(sizes[1:]) < 4 * 4096
+    assert describe(harness.io.take())[-2:] == ["CommandComplete SELECT 200", "ReadyForQuery I"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 31, 32, 33, 100, 5000])
+def test_every_row_of_one_batch_is_sent_once(count: int) -> None:
+    harness = Harness(PgWireSettings(output_bytes_flush=500)).login()
+    harness.connection.receive(query(f"many {count}"))
+    lines = describe(harness.io.take())
+    assert lines[1:-2] == [f"DataRow '{n}' 'w'" for n in range(count)]
+
+
+class AtOnce(NamedTuple):
+    """An answer of the session's short cuts."""
+
+    columns: Any
+    rows: list[Any]
+    tag: str
+
+
+SEVEN = AtOnce(ONE, [(7,)], "SELECT 1")
+WRITTEN = AtOnce(None, [], "INSERT 0 1")
+
+
+def test_a_simple_query_answered_at_once() -> None:
+    harness = Harness().login()
+    harness.session.at_once["point"] = SEVEN
+    lines = harness.send(query("point") + query("tag NEXT"))
+    assert [line.split()[0] for line in lines[:4]] == [
+        "RowDescription",
+        "DataRow",
+        "CommandComplete",
+        "ReadyForQuery",
+    ]
+    assert lines[1] == "DataRow '7'"
+    assert lines[4:] == ["CommandComplete NEXT", "ReadyForQuery I"]
+
+
+@pytest.mark.parametrize("with_describe", [True, False])
+@pytest.mark.parametrize("source", ["at_once", "in_one_step"])
+@pytest.mark.parametrize("answer", [SEVEN, WRITTEN])
+def test_a_prepared_execution_answered_at_once(
+    source: str, answer: AtOnce, with_describe: bool
+) -> None:
+    harness = Harness().login()
+    if source == "at_once" and answer is WRITTEN:
+        source = "in_one_step"
+    getattr(harness.session, source)["p"] = answer
+    described = describe_request("P") if with_describe else b""
+    lines = harness.send(bind("p") + described + execute() + SYNC + query("tag NEXT"))
+    shape = ["RowDescription" if answer is SEVEN else "NoData"] if with_describe else []
+    rows = ["DataRow"] * len(answer.rows)
+    expected = ["BindComplete", *shape, *rows, "CommandComplete", "ReadyForQuery"]
+    assert [line.split()[0] for line in lines] == [*expected, "CommandComplete", "ReadyForQuery"]
+    assert harness.session.log == ["simple tag NEXT last", "sync"]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        pytest.param(bind("p", result_formats=[0, 0]), id="several result formats"),
+        pytest.param(bind("p", result_formats=[7]), id="an unknown result format"),
+        pytest.param(bind("p", "portal"), id="a named portal"),
+    ],
+)
+def test_the_short_cut_is_not_taken(messages: bytes) -> None:
+    """These go the ordinary way, where the statement is not known; nothing was executed before."""
+    harness = Harness().login()
+    harness.session.at_once["p"] = harness.session.in_one_step["p"] = SEVEN
+    lines = harness.send(messages + execute() + SYNC)
+    assert "C='26000'" in lines[0]
+    assert lines[1:] == ["ReadyForQuery I"]
+
+
+def test_an_error_of_the_short_cut_skips_to_sync() -> None:
+    harness = Harness().login()
+    harness.session.in_one_step["p"] = SerializationFailure("could not serialize access")
+    lines = harness.send(bind("p") + describe_request("P") + execute() + SYNC + query("tag NEXT"))
+    assert "C='40001'" in lines[0]
+    assert lines[1:] == ["ReadyForQuery I", "CommandComplete NEXT", "ReadyForQuery I"]
+
+
+def test_input_that_comes_while_the_short_cut_waits() -> None:
+    """The messages it stepped over are not taken for new ones, whatever is fed meanwhile."""
+    harness = Harness().login()
+    harness.session.in_one_step["waits"] = WRITTEN
+    assert harness.send(bind("waits") + execute() + SYNC + query("tag A")[:7]) == []
+    assert harness.send(query("tag A")[7:] + query("tag B")) == []
+    harness.session.gate.set_result(None)
+    lines = describe(harness.io.take())
+    assert lines == [
+        "BindComplete",
+        "CommandComplete INSERT 0 1",
+        "ReadyForQuery I",
+        "CommandComplete A",
+        "ReadyForQuery I",
+        "CommandComplete B",
+        "ReadyForQuery I",
+    ]
+
+
+def test_terminate_amid_output_that_waits_for_room() -> None:
+    harness = Harness(PgWireSettings(output_bytes_flush=4096)).login()
+    harness.io.on_write = harness.connection.write_paused
+    harness.connection.receive(query("numbers 5000"))
+    harness.connection.terminate(SHUTDOWN)
+    assert harness.session.log[-1] == "close"
+    assert harness.io.is_closed
+
+
+def test_terminate_before_there_is_a_session() -> None:
+    harness = Harness(is_trusted=False)
+    harness.connection.receive(startup(user="alice"))
+    harness.connection.terminate(SHUTDOWN)
+    assert describe(harness.io.take())[-1] == FATAL_57P01
+    assert harness.ended == 1

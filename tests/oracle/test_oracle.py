@@ -1,0 +1,82 @@
+"""The same SQL says the same on nodedb as PostgreSQL 15 said when it was recorded.
+
+One test per corpus file; a difference is accepted only when the corpus marks it ``@differs`` with a
+reason, and a mark whose difference is gone fails as stale. ``report.py`` prints all differences.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from compat import PAGE, render_page
+from node_process import nodedb
+from runner import Server, compare, run_file
+from statements import RECORDED, corpus_files, read_statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+STATEMENTS_MIN: Final = 1500
+DIFFERING_SHARE_MAX: Final = 0.02
+ERROR_SHARE_MIN: Final = 1 / 3
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with nodedb() as running:
+        yield running
+
+
+def _recorded(path: Path) -> list[dict[str, object]]:
+    lines = (RECORDED / f"{path.stem}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("path", corpus_files(), ids=lambda path: path.stem)
+def test_answers_as_postgresql(path: Path, server: Server) -> None:
+    statements = read_statements(path)
+    problems: list[str] = []
+    answers = run_file(server, path.stem, statements)
+    for statement, expected, actual in zip(statements, _recorded(path), answers, strict=True):
+        hard, _soft = compare(statement, expected, actual)
+        where = f"{path.name}:{statement.line}: {statement.sql}"
+        if hard and not statement.differs:
+            problems.append(where + "".join(f"\n    {text}" for text in hard))
+        if statement.differs and not hard and not statement.is_meta_command:
+            problems.append(f"{where}\n    stale @differs: {statement.differs}")
+    assert not problems, f"PostgreSQL | nodedb ({len(problems)} statements)\n" + "\n".join(problems)
+
+
+@pytest.mark.parametrize("path", corpus_files(), ids=lambda path: path.stem)
+def test_recording_belongs_to_the_corpus(path: Path) -> None:
+    recorded = [answer["sql"] for answer in _recorded(path)]
+    assert recorded == [statement.sql for statement in read_statements(path)]
+
+
+def test_no_statement_is_written_twice_in_a_file() -> None:
+    for path in corpus_files():
+        queries = [one.sql for one in read_statements(path) if one.is_plain_query]
+        # Only state between two runs justifies the same query again: then something changed.
+        repeated = len(queries) - len(set(queries))
+        assert repeated <= len(queries) * 0.25, path.stem
+
+
+def test_breadth_errors_and_the_limit_of_differences() -> None:
+    sources = set()
+    total = errors = marked = 0
+    for path in corpus_files():
+        for statement, answer in zip(read_statements(path), _recorded(path), strict=True):
+            total += 1
+            sources.add(statement.sql)
+            errors += "error" in answer.get("simple", {})
+            marked += bool(statement.differs)
+    assert len(sources) >= STATEMENTS_MIN
+    assert errors >= total * ERROR_SHARE_MIN
+    assert marked <= total * DIFFERING_SHARE_MAX, f"{marked} of {total} are marked as different"
+
+
+def test_compatibility_page_lists_every_difference() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render_page(), "run: python tests/oracle/compat.py"
