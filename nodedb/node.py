@@ -1,8 +1,9 @@
 """One node: builds the subsystems in order, starts, drains and stops them.
 
-Order of start: HTTP (answering "starting"), store, engine, log, groups (replay), catalog (bootstrap on an empty store), sessions, SQL. A fault
-in any of them ends the start with an error that names it; what was opened is closed again in reverse order. A fatal storage
-error later stops the node at once, without acknowledging anything more.
+Order of start: HTTP (answering "starting"), store, engine, log, groups (replay), catalog (bootstrap
+on an empty store), sessions, SQL. A fault in any of them ends the start with an error that names
+it; what was opened is closed again in reverse order. A fatal storage error later stops the node at
+once, without acknowledging anything more.
 """
 
 from __future__ import annotations
@@ -80,7 +81,10 @@ class Node:
         self.is_draining = False
 
     async def run(self, announce: Callable[[str], None]) -> int:
-        """Start, announce readiness, serve until told to stop, drain. Raises StorageError, OSError on a failed start."""
+        """Start, announce readiness, serve until told to stop, drain.
+
+        Raises StorageError, OSError on a failed start.
+        """
         loop = asyncio.get_running_loop()
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, self.request_stop)
@@ -184,7 +188,10 @@ class Node:
         self.replicator.flush()
 
     def _first_password(self) -> str | None:
-        """Return the superuser's first password: from the file, or made and written to the store; None if insecure."""
+        """Return the superuser's first password: from the file, or made and written to the store.
+
+        None if insecure.
+        """
         config = self._config
         if config.superuser_password_file is not None:
             return config.superuser_password_file.read_text(encoding="utf-8").strip()

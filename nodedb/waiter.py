@@ -1,12 +1,13 @@
 """The one thing a statement's coroutine may wait for.
 
 A ``Waiter`` is a single-shot future without an event loop: whoever completes it resumes the waiting
-coroutine in the same turn. So no Task is made for a statement, group commit resumes all its sessions in the turn of
-the flush, and simulation needs no asyncio at all.
+coroutine in the same turn. So no Task is made for a statement, group commit resumes all its
+sessions in the turn of the flush, and simulation needs no asyncio at all.
 
-A coroutine that is resumed may complete waiters of others, and those again. Such chains (a thousand sessions queued for one
-row, each failing and letting the next one in) run one after the other, in order of completion, never on each
-other's stack: whoever completes a waiter while another is being resumed only puts it in line.
+A coroutine that is resumed may complete waiters of others, and those again. Such chains (a thousand
+sessions queued for one row, each failing and letting the next one in) run one after the other, in
+order of completion, never on each other's stack: whoever completes a waiter while another is being
+resumed only puts it in line.
 """
 
 from collections import deque
@@ -15,7 +16,8 @@ from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-# The first one is being resumed, the others stand in line. One thread, one loop: the line is the thread's.
+# The first one is being resumed, the others stand in line. One thread, one loop: the line is the
+# thread's.
 _line: Final[deque[Callable[[], None]]] = deque()
 
 
@@ -83,6 +85,7 @@ class Waiter(Generic[T]):
         self._resume = resume
 
     def __await__(self) -> "Generator[Waiter[T], None, T]":
+        """Suspend until it is complete; return the value or raise the error."""
         if not self.done:
             yield self
         if self._error is not None:
@@ -93,8 +96,8 @@ class Waiter(Generic[T]):
 class Runner:
     """Drives one coroutine over waiters to its end: a Task without a loop.
 
-    ``on_finish(error)`` is called once, with None or the exception that ended the coroutine. While it is suspended
-    ``waiting`` is the waiter it stands at; ``interrupt`` throws into it there.
+    ``on_finish(error)`` is called once, with None or the exception that ended the coroutine. While
+    it is suspended ``waiting`` is the waiter it stands at; ``interrupt`` throws into it there.
     """
 
     __slots__ = ("_coroutine", "_on_finish", "waiting")
@@ -135,9 +138,9 @@ class Runner:
 class Interrupts:
     """Where a statement can be cancelled: it looks here at checkpoints and while it waits.
 
-    One per session. ``interrupt`` is called by cancel requests, timeouts and termination; the running statement
-    then raises the error at its next checkpoint, or at once if it waits through ``wait``. Waiting for a
-    commit does not go through here: its outcome must be learned.
+    One per session. ``interrupt`` is called by cancel requests, timeouts and termination; the
+    running statement then raises the error at its next checkpoint, or at once if it waits through
+    ``wait``. Waiting for a commit does not go through here: its outcome must be learned.
     """
 
     __slots__ = ("_waiter", "pending")

@@ -1,6 +1,7 @@
 """Commands of the metadata group's log. Payloads of other packages are opaque bytes here.
 
-Shape on the log: ``version:1 | MessagePack of the tagged command``. A ``Batch`` is one entry: all members apply or none.
+Shape on the log: ``version:1 | MessagePack of the tagged command``. A ``Batch`` is one entry: all
+members apply or none.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Batch(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 Command = Union[TimestampWindow, CatalogChange, Batch]
-_decoder: Final = msgspec.msgpack.Decoder(Command)
+_decoder: Final[msgspec.msgpack.Decoder[Command]] = msgspec.msgpack.Decoder(Command)
 _encoder: Final = msgspec.msgpack.Encoder()
 
 

@@ -1,7 +1,9 @@
-"""The metadata group's state on this node: the catalog and the oracle's window, changed only by applied entries.
+"""The metadata group's state on this node.
 
-Descriptors are stored one by one in the engine, keyed by id, so a start reads them back without the log; the
-snapshot in memory is replaced as a whole. The entry's log index is the schema version.
+The catalog and the oracle's window, changed only by applied entries.
+
+Descriptors are stored one by one in the engine, keyed by id, so a start reads them back without the
+log; the snapshot in memory is replaced as a whole. The entry's log index is the schema version.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -53,7 +55,7 @@ class MetadataState:
             return
         state = msgspec.msgpack.decode(saved, type=_State)
         self.timestamp_window = state.timestamp_window
-        descriptors = []
+        descriptors: list[AnyDescriptor] = []
         start = b"\0"
         while items := self._descriptors.scan(start, None, 1000):
             descriptors.extend(_decoder.decode(value) for _, value in items)

@@ -1,6 +1,7 @@
 """``nodedb``: start a node. Flags are derived from ``NodeConfig``; merging and checking are the config package's.
 
-Exit status: 0 after a clean stop, 1 when the node could not start or had to stop, 2 for bad settings.
+Exit status: 0 after a clean stop, 1 when the node could not start or had to stop, 2 for bad
+settings.
 """
 
 import argparse
@@ -65,6 +66,22 @@ def _set_up_logging(config: NodeConfig) -> None:
     logging.basicConfig(level=logging.DEBUG if config.debug else logging.INFO, handlers=[handler])
 
 
+def _check_variables(config: NodeConfig) -> None:
+    """Raise ConfigFaults for ``--set`` of what is no session variable or not one of its values."""
+    from nodedb.session.settings import Settings  # noqa: PLC0415  not needed to print a usage message
+    from sql.errors import SqlError  # noqa: PLC0415
+
+    settings = Settings({}, is_superuser=lambda: True)
+    faults = []
+    for name, value in config.variables.items():
+        try:
+            settings.checked(name, value)
+        except SqlError as error:
+            faults.append(f"--set {name}={value}: {error.message}")
+    if faults:
+        raise ConfigFaults(faults)
+
+
 def _announce(line: str) -> None:
     print(line, flush=True)
 
@@ -75,6 +92,7 @@ def _start(arguments: argparse.Namespace) -> int:
     }
     try:
         config = load_config(flags, os.environ, arguments.config)
+        _check_variables(config)
     except ConfigFaults as faults:
         for fault in faults.faults:
             print(f"nodedb: {fault}", file=sys.stderr)

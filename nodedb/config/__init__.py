@@ -1,4 +1,7 @@
-"""One typed settings object: TOML file < environment < flags; every fault is reported at once, with its source."""
+"""One typed settings object: TOML file < environment < flags.
+
+Every fault is reported at once, with its source.
+"""
 
 from nodedb.config.node_config import ConfigFaults, NodeConfig, load_config
 

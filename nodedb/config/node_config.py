@@ -1,18 +1,21 @@
 """The settings of ``nodedb start``.
 
-Each field has a flag (``--sql-addr``), a variable (``NODEDB_SQL_ADDR``) and a TOML key (``sql_addr``), all derived from
-its name. Later sources win: built-in default, TOML file, environment, flag. Lists are comma-separated in flags and
-variables. Nothing is guessed: what does not read as its type is a fault, and all faults are reported together.
+Each field has a flag (``--sql-addr``), a variable (``NODEDB_SQL_ADDR``) and a TOML key
+(``sql_addr``), all derived from its name. Later sources win: built-in default, TOML file,
+environment, flag. Lists are comma-separated in flags and variables. Nothing is guessed: what does
+not read as its type is a fault, and all faults are reported together.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class Address(NamedTuple):
@@ -22,7 +25,13 @@ class Address(NamedTuple):
     port: int
 
     def __str__(self) -> str:
+        """Return it as it is typed."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+_DEFAULT_SQL: Final = Address("127.0.0.1", 6432)
+_DEFAULT_HTTP: Final = Address("127.0.0.1", 6480)
+_DEFAULT_RPC: Final = Address("127.0.0.1", 9400)
 
 
 class ConfigFaults(Exception):
@@ -38,9 +47,9 @@ class NodeConfig:
     """Settings of one node; ``docs/operations.md`` describes each."""
 
     store: Path
-    sql_addr: Address = Address("127.0.0.1", 6432)
-    http_addr: Address = Address("127.0.0.1", 6480)
-    rpc_addr: Address = Address("127.0.0.1", 9400)
+    sql_addr: Address = _DEFAULT_SQL
+    http_addr: Address = _DEFAULT_HTTP
+    rpc_addr: Address = _DEFAULT_RPC
     advertise_sql: Address | None = None
     advertise_http: Address | None = None
     advertise_rpc: Address | None = None
@@ -125,13 +134,15 @@ _PARSERS: Final[dict[str, Callable[[Any], Any]]] = {
     "int": _parse_int,
     "str": _parse_text,
 }
+_EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  what is refused without an address to advertise
 _CHOICES: Final = {"role": ("voter", "replica"), "log_format": ("text", "json")}
 
 
 def field_names() -> list[tuple[str, str]]:
     """Return (name, type) of every setting, in order: the CLI makes its flags of it."""
     return [
-        (field.name, str(field.type).removesuffix(" | None")) for field in dataclasses.fields(NodeConfig)
+        (field.name, str(field.type).removesuffix(" | None"))
+        for field in dataclasses.fields(NodeConfig)
     ]
 
 
@@ -174,7 +185,7 @@ def _toml_source(path: str | None, faults: list[str]) -> list[tuple[str, Any, st
     if path is None:
         return []
     try:
-        with open(path, "rb") as file:  # noqa: PTH123  the operator's own spelling in messages
+        with open(path, "rb") as file:
             table = tomllib.load(file)
     except OSError as error:
         faults.append(f"{path}: {error.strerror}")
@@ -203,8 +214,10 @@ def _check(config: NodeConfig) -> list[str]:
     faults = []
     for name in ("sql", "http", "rpc"):
         address: Address = getattr(config, f"{name}_addr")
-        if address.host in ("0.0.0.0", "::") and getattr(config, f"advertise_{name}") is None:  # noqa: S104  the check itself
-            faults.append(f"--{name}-addr {address} listens everywhere: give --advertise-{name} HOST:PORT")
+        if address.host in _EVERYWHERE and getattr(config, f"advertise_{name}") is None:
+            faults.append(
+                f"--{name}-addr {address} listens everywhere: give --advertise-{name} HOST:PORT"
+            )
     for network in config.insecure_network:
         try:
             ip_network(network)
@@ -215,10 +228,14 @@ def _check(config: NodeConfig) -> list[str]:
     if config.wal_segment_bytes < 1 << 20:
         faults.append("wal_segment_bytes must be at least 1 MiB")
     faults.extend(f"--set {item}: expected name=value" for item in config.set if "=" not in item)
-    faults.extend(f"--locality {item}: expected key=value" for item in config.locality if "=" not in item)
-    for name in ("join", "join_token_file", "cluster_secret_file"):
-        if getattr(config, name):
-            faults.append(f"--{name.replace('_', '-')}: this version runs single nodes only")
+    faults.extend(
+        f"--locality {item}: expected key=value" for item in config.locality if "=" not in item
+    )
+    faults.extend(
+        f"--{name.replace('_', '-')}: this version runs single nodes only"
+        for name in ("join", "join_token_file", "cluster_secret_file")
+        if getattr(config, name)
+    )
     if config.role != "voter":
         faults.append("--role replica: this version runs single nodes only")
     return faults

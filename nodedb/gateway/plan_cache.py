@@ -1,7 +1,8 @@
 """The plan cache: from text (or a parsed statement) to something that can be executed many times.
 
-A plan is good for one catalog version, search path, database and role: all four are in the key, so a changed catalog
-never meets an old plan, and old plans fall out at the end of the LRU. Sessions with uncommitted DDL bypass the cache.
+A plan is good for one catalog version, search path, database and role: all four are in the key, so
+a changed catalog never meets an old plan, and old plans fall out at the end of the LRU. Sessions
+with uncommitted DDL bypass the cache.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ class PreparedPlan:
         return bool(tables) and all(isinstance(table, Table) and table.temporary_session for table in tables)
 
     def check_privileges(self, catalog: SessionCatalog) -> None:
-        """Raise InsufficientPrivilege (42501) unless the role may run it; once per plan, for the role is in the key."""
+        """Raise InsufficientPrivilege (42501) unless the role may run it.
+
+        Once per plan, for the role is in the key.
+        """
         for relation_id, letters in self.bound.privileges:
             relation = catalog.snapshot.get(relation_id)
             if isinstance(relation, (Table, View, SequenceDescriptor)):
@@ -162,7 +166,10 @@ class PlanCache:
         *,
         fixed_parameters: bool,
     ) -> PreparedPlan:
-        """Bind and plan; with ``fixed_parameters`` a further $n is UndefinedParameter (42P02), as in a simple query."""
+        """Bind and plan; with ``fixed_parameters`` a further $n is UndefinedParameter.
+
+        42P02, as in a simple query.
+        """
         bound = bind_statement(
             statement, catalog, parameter_types, fixed_parameters=fixed_parameters
         )

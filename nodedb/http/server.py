@@ -1,7 +1,7 @@
 """The HTTP port: health for Kubernetes and load balancers, metrics for Prometheus.
 
-``/healthz`` and ``/health/ready`` are 200 from the ready line on and 503 before and while draining; ``/health/live`` is
-200 while the process answers; ``/health`` tells both as JSON.
+``/healthz`` and ``/health/ready`` are 200 from the ready line on and 503 before and while draining;
+``/health/live`` is 200 while the process answers; ``/health`` tells both as JSON.
 """
 
 from __future__ import annotations

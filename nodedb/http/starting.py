@@ -1,12 +1,13 @@
 """Answers on the HTTP port while the node still reads its log back: alive, but not ready.
 
-Replay keeps the event loop busy, so a thread answers until the real server takes the listening socket over. It knows
-three answers and nothing of the node.
+Replay keeps the event loop busy, so a thread answers until the real server takes the listening
+socket over. It knows three answers and nothing of the node.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import threading
@@ -24,7 +25,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
-        raise OSError(error.errno, f"could not listen on {host}:{port} (http): {error.strerror}") from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(error.errno, f"could not listen on {host}:{port} (http): {reason}") from error
 
 
 class StartingResponder:

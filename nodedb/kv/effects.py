@@ -1,7 +1,9 @@
-"""What a data group's log entry does. Leaders evaluate; entries carry effects; applying cannot fail.
+"""What a data group's log entry does.
 
-Shape: ``version:1 | MessagePack of the tagged struct``. A write is (vshard, key, payload); an empty payload is a
-tombstone. Keys are ``storage_id:4 | index_id:2 | encoded columns`` (nodedb.kv.keys).
+Leaders evaluate; entries carry effects; applying cannot fail.
+
+Shape: ``version:1 | MessagePack of the tagged struct``. A write is (vshard, key, payload); an empty
+payload is a tombstone. Keys are ``storage_id:4 | index_id:2 | encoded columns`` (nodedb.kv.keys).
 """
 
 from __future__ import annotations
@@ -24,20 +26,26 @@ class RowWrites(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
 
 
 class ClearStorage(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=2):
-    """Forget all keys under these prefixes, history included: dropped or truncated tables (4 bytes), indexes (6)."""
+    """Forget all keys under these prefixes, history included.
+
+    Dropped or truncated tables (4 bytes), indexes (6).
+    """
 
     prefixes: tuple[bytes, ...]
 
 
 class CollectGarbage(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=3):
-    """Raise the collection watermark: versions superseded at or below it may go, reads below it are refused."""
+    """Raise the collection watermark.
+
+    Versions superseded at or below it may go, reads below it are refused.
+    """
 
     watermark: int
 
 
 Effects = Union[RowWrites, ClearStorage, CollectGarbage]
 _encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(Effects)
+_decoder: Final[msgspec.msgpack.Decoder[Effects]] = msgspec.msgpack.Decoder(Effects)
 _PREFIX: Final = bytes((EFFECTS_VERSION,))
 
 

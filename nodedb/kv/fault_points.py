@@ -1,4 +1,6 @@
-"""Named points at which a node under test kills itself: the crash tests' way to meet every gap between two steps.
+"""Named points at which a node under test kills itself.
+
+The crash tests' way to meet every gap between two steps.
 
 A plan names a point and the how-manieth passing of it is fatal: ``fdatasync:3``. Points:
 
@@ -8,7 +10,8 @@ A plan names a point and the how-manieth passing of it is fatal: ``fdatasync:3``
 * ``engine_commit``    before the engine commits what was applied
 * ``segment_recycle``  the engine has committed, no log segment was freed yet
 
-Nothing of this exists in a node that was not started with ``--fault-injection``: the replicator then has no callback.
+Nothing of this exists in a node that was not started with ``--fault-injection``: the replicator
+then has no callback.
 """
 
 import os
@@ -63,7 +66,10 @@ def fault_points(environment: Mapping[str, str]) -> FaultPoints | None:
 
 
 class FaultFlusher:
-    """A log flusher with a point between write and sync. Implements ``nodedb.storage.wal.Flusher``."""
+    """A log flusher with a point between write and sync.
+
+    Implements ``nodedb.storage.wal.Flusher``.
+    """
 
     def __init__(self, pass_point: FaultPoint) -> None:
         self._pass_point = pass_point

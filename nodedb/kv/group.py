@@ -1,17 +1,23 @@
-"""One data group's replicated state: multi-version rows over two spaces, changed only by applying log entries.
+"""One data group's replicated state.
 
-The newest version of a key is a plain entry of ``rows``; a version that was replaced moves to ``history``, where
-versions of one key stand newest first (layout in nodedb.kv.keys). A deleted key keeps a tombstone in ``rows`` until the
-collection watermark has passed it, so a scan of ``rows`` meets every key that any readable timestamp can see.
+Multi-version rows over two spaces, changed only by applying log entries.
 
-Guarantees: applying is deterministic and never fails for a reason that lies in the entry; commit timestamps
-grow from entry to entry; a read at ``timestamp`` sees exactly the entries whose commit timestamp is at or
-below it. Left to others: locks, validation, routing, durability (``nodedb.kv.replicator``).
+The newest version of a key is a plain entry of ``rows``; a version that was replaced moves to
+``history``, where versions of one key stand newest first (layout in nodedb.kv.keys). A deleted key
+keeps a tombstone in ``rows`` until the collection watermark has passed it, so a scan of ``rows``
+meets every key that any readable timestamp can see.
 
-Per vshard, keys and bytes of the newest versions are counted at apply, saved with each engine commit.
+Guarantees: applying is deterministic and never fails for a reason that lies in the entry; commit
+timestamps grow from entry to entry; a read at ``timestamp`` sees exactly the entries whose commit
+timestamp is at or below it. Left to others: locks, validation, routing, durability
+(``nodedb.kv.replicator``).
 
-Dropped and truncated storage is only noted by its entry and removed piece by piece by ``collect``: a large table must not
-stop the loop. Until then its keys are counted and take room, but no descriptor leads to them.
+Per vshard, keys and bytes of the newest versions are counted at apply, saved with each engine
+commit.
+
+Dropped and truncated storage is only noted by its entry and removed piece by piece by ``collect``:
+a large table must not stop the loop. Until then its keys are counted and take room, but no
+descriptor leads to them.
 """
 
 import struct
@@ -76,7 +82,10 @@ class DataGroup:
         self.vshard_bytes = array("q", state.vshard_bytes)
 
     def save(self) -> None:
-        """Write the counters into the engine's open transaction; called before each engine commit."""
+        """Write the counters into the engine's open transaction.
+
+        Called before each engine commit.
+        """
         state = _State(
             self.last_timestamp,
             self.watermark,
@@ -146,10 +155,14 @@ class DataGroup:
         return timestamp, value[HEADER_BYTES:] or None
 
     def read(self, key: bytes, timestamp: int) -> bytes | None:
-        """Return the payload visible at ``timestamp``. Raises SnapshotTooOld (72000) below the watermark."""
+        """Return the payload visible at ``timestamp``.
+
+        Raises SnapshotTooOld (72000) below the watermark.
+        """
         value = self.rows.get(key)
         if value is None:
-            # Absent now; below the watermark it may have been there, and its tombstone be collected.
+            # Absent now; below the watermark it may have been there, and its tombstone be
+            # collected.
             self.check_readable(timestamp)
             return None
         if HEADER.unpack_from(value)[0] > timestamp:
@@ -161,10 +174,10 @@ class DataGroup:
     def scan(
         self, start: bytes, end: bytes, timestamp: int, limit: int, *, reverse: bool = False
     ) -> tuple[list[Item], bytes | None]:
-        """Return up to ``limit`` visible (key, payload) of ``[start, end)`` and the bound to go on from.
+        """Return up to ``limit`` visible (key, payload), and the bound to go on from.
 
-        The bound is the next call's ``start`` (its ``end`` when ``reverse``); None at the end. A batch may be
-        empty although the scan is not over: everything in it was invisible.
+        The bound is the next call's ``start`` (its ``end`` when ``reverse``); None at the end. A
+        batch may be empty although the scan is not over: everything in it was invisible.
         """
         self.check_readable(timestamp)
         items = self.rows.scan(start, end, limit, reverse)
@@ -204,11 +217,12 @@ class DataGroup:
     # Garbage collection: physical removal below the watermark is local to each replica.
 
     def collect(self, position: bytes, limit: int) -> tuple[bytes | None, int]:
-        """Remove what the watermark allows among the next ``limit`` history entries after ``position``.
+        """Remove what the watermark allows of ``limit`` history entries after ``position``.
 
-        Returns where to go on (None: a full round is done) and how many entries went. An entry may go when the version
-        that replaced it is at or below the watermark; a tombstone in ``rows`` when it is and no history is left below it.
-        Dropped storage goes first, ``limit`` keys a call.
+        Returns where to go on (None: a full round is done) and how many entries went. An entry may
+        go when the version that replaced it is at or below the watermark; a tombstone in ``rows``
+        when it is and no history is left below it. Dropped storage goes first, ``limit`` keys a
+        call.
         """
         if self.clearing:
             return position, self._clear_some(limit)
@@ -229,7 +243,10 @@ class DataGroup:
         return (items[-1][0] + b"\0" if len(items) == limit else None), removed
 
     def _clear_some(self, limit: int) -> int:
-        """Remove some keys of the first prefix of ``clearing``; nobody reads there, and its ids never come again."""
+        """Remove some keys of the first prefix of ``clearing``.
+
+        Nobody reads there, and its ids never come again.
+        """
         start, end = prefix_range(self.clearing[0])
         items = self.rows.scan(start, end, limit)
         for key, value in items:

@@ -1,11 +1,11 @@
 """Storage keys and the header of every stored value.
 
-Key shape: ``storage_id:4 | index_id:2 | encoded columns`` (big-endian), so a table's rows and each of its indexes are
-contiguous. Within one index no encoded key is a prefix of another.
+Key shape: ``storage_id:4 | index_id:2 | encoded columns`` (big-endian), so a table's rows and each
+of its indexes are contiguous. Within one index no encoded key is a prefix of another.
 
-Value shape: ``commit_timestamp:8 | vshard:2 | payload`` (big-endian); an empty payload is a tombstone. The vshard stands in the
-value so that moving one is a scan with a filter on two bytes (docs/adr/0010).
-History key: ``key | ~commit_timestamp:8``: newest first below its key.
+Value shape: ``commit_timestamp:8 | vshard:2 | payload`` (big-endian); an empty payload is a
+tombstone. The vshard stands in the value so that moving one is a scan with a filter on two bytes
+(docs/adr/0010). History key: ``key | ~commit_timestamp:8``: newest first below its key.
 """
 
 import struct
@@ -21,7 +21,10 @@ TIMESTAMP_MAX: Final = (1 << 64) - 1
 _INVERTED: Final = struct.Struct(">Q")
 
 SEQUENCE_STORAGE_ID: Final = 1
-"""Running values of sequences live under this storage id, index 1, keyed by the sequence's own storage id."""
+"""Running values of sequences live under this storage id.
+
+Index 1, keyed by the sequence's own storage id.
+"""
 
 
 def index_prefix(storage_id: int, index_id: int) -> bytes:

@@ -1,15 +1,20 @@
-"""The lock table: who may change what, until its transaction ends. Memory of the leader, volatile by design.
+"""The lock table: who may change what, until its transaction ends.
 
-One table serves rows (resource: the row's key as ``bytes``), tables (table id as ``int``) and advisory locks (``tuple``). Modes are
-bits; each mode has a mask of the modes it conflicts with (PostgreSQL docs, "Explicit Locking", tables 13.2 and 13.3).
+Memory of the leader, volatile by design.
 
-Fair queues: a request waits behind earlier waiters it conflicts with, unless its session already holds a lock on the
-resource (an upgrade goes first, or it would wait for those who wait for itself). An uncontended exclusive row
-lock is one dictionary entry, because bulk writes take millions. Deadlocks are looked for when somebody starts to
-wait: the waits-for graph is local, so the search is exact and immediate; the youngest of the cycle is the victim.
+One table serves rows (resource: the row's key as ``bytes``), tables (table id as ``int``) and
+advisory locks (``tuple``). Modes are bits; each mode has a mask of the modes it conflicts with
+(PostgreSQL docs, "Explicit Locking", tables 13.2 and 13.3).
 
-A session has two owners, its transaction and itself (session-level advisory locks). They carry the same ``deadlock_name``, never
-conflict with each other, and are one node of the waits-for graph: what one holds the other may wait behind.
+Fair queues: a request waits behind earlier waiters it conflicts with, unless its session already
+holds a lock on the resource (an upgrade goes first, or it would wait for those who wait for
+itself). An uncontended exclusive row lock is one dictionary entry, because bulk writes take
+millions. Deadlocks are looked for when somebody starts to wait: the waits-for graph is local, so
+the search is exact and immediate; the youngest of the cycle is the victim.
+
+A session has two owners, its transaction and itself (session-level advisory locks). They carry the
+same ``deadlock_name``, never conflict with each other, and are one node of the waits-for graph:
+what one holds the other may wait behind.
 
 Losing this table costs aborts, never correctness: commit validates (ARCHITECTURE section 7).
 """
@@ -94,9 +99,9 @@ MODE_NAMES: Final[dict[int, str]] = {
 class LockOwner(Protocol):
     """Whoever holds locks: a transaction, or a session for session-level advisory locks.
 
-    ``started`` orders owners by age (larger is younger). ``held`` lists what to release at the end, each resource once.
-    ``waiting`` is set by the table while the owner waits. ``deadlock_name`` is the process id: the same for
-    both owners of a session, of which at most one waits at a time.
+    ``started`` orders owners by age (larger is younger). ``held`` lists what to release at the end,
+    each resource once. ``waiting`` is set by the table while the owner waits. ``deadlock_name`` is
+    the process id: the same for both owners of a session, of which at most one waits at a time.
     """
 
     started: int
@@ -106,7 +111,10 @@ class LockOwner(Protocol):
 
 
 class LockRequest:
-    """One owner's place in a queue. ``ticket`` grows with arrival; upgrades stand in front whatever theirs is."""
+    """One owner's place in a queue.
+
+    ``ticket`` grows with arrival; upgrades stand in front whatever theirs is.
+    """
 
     __slots__ = ("is_upgrade", "lock", "mode", "owner", "ticket", "waiter")
 
@@ -152,7 +160,10 @@ class Lock:
     def blockers(
         self, owner: LockOwner, mode: int, before: LockRequest | None
     ) -> Iterator[LockOwner]:
-        """Yield those ``owner`` has to wait for: conflicting holders, then conflicting earlier waiters."""
+        """Yield those ``owner`` has to wait for.
+
+        Conflicting holders, then conflicting earlier waiters.
+        """
         mask = CONFLICTS[mode]
         name = owner.deadlock_name
         is_holder = False
@@ -202,7 +213,10 @@ class LockTable:
         return True
 
     def claim(self, owner: LockOwner, key: bytes) -> bool:
-        """Take an exclusive row lock, as ``try_acquire``; the shortest way for keys nobody has locked."""
+        """Take an exclusive row lock, as ``try_acquire``.
+
+        The shortest way for keys nobody has locked.
+        """
         locks = self._locks
         if key not in locks:
             locks[key] = owner
@@ -213,8 +227,9 @@ class LockTable:
     def enqueue(self, owner: LockOwner, resource: Hashable, mode: int) -> Waiter[None]:
         """Queue for a lock that ``try_acquire`` refused; the waiter completes when it is granted.
 
-        Raises DeadlockDetected (40P01) at once when this owner is the youngest of a cycle it has just closed; when
-        another is, that one's waiter gets the error. Cancelling: complete the waiter with an error, then ``forget``.
+        Raises DeadlockDetected (40P01) at once when this owner is the youngest of a cycle it has
+        just closed; when another is, that one's waiter gets the error. Cancelling: complete the
+        waiter with an error, then ``forget``.
         """
         assert owner.deadlock_name not in self._waiting, "a session waits for one lock at a time"
         current = self._locks[resource]
@@ -234,7 +249,10 @@ class LockTable:
         return request.waiter
 
     def forget(self, owner: LockOwner) -> None:
-        """Leave the queue after a timeout, a cancellation or a deadlock; nothing when granted meanwhile."""
+        """Leave the queue after a timeout, a cancellation or a deadlock.
+
+        Nothing when granted meanwhile.
+        """
         request = owner.waiting
         if request is None:
             return
@@ -302,6 +320,7 @@ class LockTable:
                 yield resource, request.owner, request.mode, False
 
     def __len__(self) -> int:
+        """Return the number of resources that somebody holds or waits for."""
         return len(self._locks)
 
     def _inflate(self, resource: Hashable, holder: LockOwner) -> Lock:
@@ -328,7 +347,10 @@ class LockTable:
         del self._waiting[request.owner.deadlock_name]
 
     def _grant_waiters(self, lock: Lock) -> None:
-        """Grant from the front while nothing earlier conflicts; resume after the queue is consistent."""
+        """Grant from the front while nothing earlier conflicts.
+
+        Resume after the queue is consistent.
+        """
         granted: list[LockRequest] = []
         for request in list(lock.queue):
             if request.waiter.done:
@@ -346,12 +368,18 @@ class LockTable:
     # Deadlocks
 
     def _somebody_waits_for(self, owner: LockOwner) -> bool:
-        """Tell whether the session holds anything that others queue for: without that there is no cycle."""
+        """Tell whether the session holds anything that others queue for.
+
+        Without that there is no cycle.
+        """
         name = owner.deadlock_name
         return any(lock.is_held_by(name) for lock in self._queued.values())
 
     def _break_deadlocks(self, owner: LockOwner) -> None:
-        """Find a cycle through ``owner`` and fail its youngest member; again until there is none."""
+        """Find a cycle through ``owner`` and fail its youngest member.
+
+        Again until there is none.
+        """
         while owner.waiting is not None and (cycle := self._find_cycle(owner.waiting)) is not None:
             request = max(cycle, key=_age)
             error = _deadlock_error(cycle)
@@ -366,8 +394,8 @@ class LockTable:
     def _find_cycle(self, start: LockRequest) -> list[LockRequest] | None:
         """Depth-first search of the waits-for graph from ``start``, without recursion.
 
-        Of the requests of one mode in one queue an earlier one waits for no more than a later one does, so once
-        the later has been looked at the earlier needs no look.
+        Of the requests of one mode in one queue an earlier one waits for no more than a later one
+        does, so once the later has been looked at the earlier needs no look.
         """
         name = start.owner.deadlock_name
         path = [start]

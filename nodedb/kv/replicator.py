@@ -1,12 +1,15 @@
-"""The path of every write on a node that is its groups' only voter: log entry, durable, applied, acknowledged.
+"""The path of every write on a node that is its groups' only voter.
 
-This is the seam that consensus replaces: ``propose`` in, ``StateMachine.apply`` and the waiter out. A proposal gets an
-index and the group's term; everything proposed in one turn of the loop shares one flush (group commit). Nothing is
-applied, and no waiter completes, before the flush returned (PROTOCOL rule 62). A failed flush stops the node: ``on_fatal``;
-a full disk, met before anything was written, fails just the proposals of that flush.
+Log entry, durable, applied, acknowledged.
 
-The engine commits what was applied every ``COMMIT_INTERVAL_SECONDS`` or ``COMMIT_BYTES``; then the log below the
-commit before that one is compacted and recycled (rules 57, 61).
+This is the seam that consensus replaces: ``propose`` in, ``StateMachine.apply`` and the waiter out.
+A proposal gets an index and the group's term; everything proposed in one turn of the loop shares
+one flush (group commit). Nothing is applied, and no waiter completes, before the flush returned
+(PROTOCOL rule 62). A failed flush stops the node: ``on_fatal``; a full disk, met before anything
+was written, fails just the proposals of that flush.
+
+The engine commits what was applied every ``COMMIT_INTERVAL_SECONDS`` or ``COMMIT_BYTES``; then the
+log below the commit before that one is compacted and recycled (rules 57, 61).
 """
 
 import contextlib
@@ -34,7 +37,10 @@ class StateMachine(Protocol):
         """Apply an entry read back from the log."""
 
     def apply(self, value: Any, index: int) -> None:
-        """Apply an entry this node proposed, already decoded: the same value the payload encodes."""
+        """Apply an entry this node proposed, already decoded.
+
+        The same value the payload encodes.
+        """
 
     def save(self) -> None:
         """Write what is kept in memory into the engine's open transaction, before it commits."""
@@ -125,7 +131,7 @@ class Replicator:
         return self._terms[group_id]
 
     def ensure_room(self, byte_count: int) -> None:
-        """Refuse (53100) a statement that needs space when the disk's or the map's reserve is touched."""
+        """Refuse (53100) a statement that needs space when a reserve of it is touched."""
         try:
             self._engine.ensure_room(byte_count)
         except (DiskFull, MapFull) as error:
@@ -138,13 +144,15 @@ class Replicator:
     def propose(self, group_id: int, payload: bytes, value: Any) -> Waiter[int]:
         """Queue an entry for this turn's flush; the waiter gives its index once it is applied.
 
-        ``value`` is what ``payload`` encodes. The waiter fails with DiskFull's SQL error (53100) when surely nothing was
-        written. Raises ConfigurationLimitExceeded (53400) for what does not fit into one entry of the log.
+        ``value`` is what ``payload`` encodes. The waiter fails with DiskFull's SQL error (53100)
+        when surely nothing was written. Raises ConfigurationLimitExceeded (53400) for what does not
+        fit into one entry of the log.
         """
         if len(payload) > ENTRY_BYTES_MAX:
             raise sql_errors.ConfigurationLimitExceeded(
                 "transaction writes too much",
-                detail=f"A transaction of {len(payload)} bytes does not fit into one log entry of {ENTRY_BYTES_MAX} bytes.",
+                detail=f"Its {len(payload)} bytes do not fit into one log entry of "
+                f"{ENTRY_BYTES_MAX} bytes.",
                 hint="Commit in smaller pieces.",
             )
         waiter: Waiter[int] = Waiter()
@@ -202,7 +210,8 @@ class Replicator:
             self._fail(error)
             return False
         except Exception as error:
-            # The entry is applied in part and stays so: nothing may be served, or committed, on top of that.
+            # The entry is applied in part and stays so: nothing may be served, or committed, on top
+            # of that.
             self._is_torn = True
             self._fail(StorageError(f"an entry of the log could not be applied: {error!r}"))
             raise
@@ -217,7 +226,10 @@ class Replicator:
             self._schedule.later(COMMIT_INTERVAL_SECONDS, self._on_commit_timer)
 
     def note_local_change(self, byte_count: int) -> None:
-        """The engine was changed without an entry (garbage collected): have it committed like the rest."""
+        """Note that the engine was changed without an entry (garbage collected).
+
+        Have it committed like the rest.
+        """
         self._uncommitted_bytes += byte_count
         self._commit_soon()
 
@@ -256,22 +268,26 @@ class Replicator:
                 self._pass_point(SEGMENT_RECYCLE)
             for group_id in self._machines:
                 self._wal.compact(group_id, self._engine.recyclable_applied(group_id))
-            # On a full disk the oldest segment cannot be rewritten: nothing changes, the log stays long until there is room.
+            # On a full disk the oldest segment cannot be rewritten: nothing changes, the log stays
+            # long until there is room.
             with contextlib.suppress(DiskFull):
                 self._wal.recycle()
         except StorageError as error:
             self._fail(error)
 
     def save(self) -> None:
-        """Put the machines' small state beside their rows; whoever makes the engine commit calls this before."""
+        """Put the machines' small state beside their rows.
+
+        Whoever makes the engine commit calls this before.
+        """
         for machine in self._machines.values():
             machine.save()
 
     def close(self) -> None:
         """Flush, apply and commit what is pending; the log and engine are closed by their owner.
 
-        After a failure of the log nothing more is flushed, but closing the engine still commits what it has applied: the machines'
-        state has to go with it.
+        After a failure of the log nothing more is flushed, but closing the engine still commits
+        what it has applied: the machines' state has to go with it.
         """
         if not self._stopped:
             self.flush()

@@ -63,6 +63,7 @@ from sql.errors import (
     ProtocolViolation,
     SqlError,
 )
+from sql.types.base import Row
 
 _LOGGER: Final = logging.getLogger("nodedb.pgwire")
 # An error in one of these discards everything up to Sync.
@@ -215,11 +216,12 @@ class Connection:
         self._is_eof = True
         self._is_lost = True
         self._is_write_paused = False
-        gone = ConnectionLost("connection lost")
-        if not self._wake_input(gone) and self.session is not None:
-            self.session.interrupt(gone)
+        if not self._wake_input(ConnectionLost("connection lost")) and self.session is not None:
+            self.session.interrupt(ConnectionLost("connection lost"))
         if self._room is not None:
-            self._room.set_error(gone)
+            # An error of its own: one that is raised here and kept by the session would keep the
+            # frames it was raised through alive, and with them the rows being sent.
+            self._room.set_error(ConnectionLost("connection lost"))
 
     def write_paused(self) -> None:
         """Note that the socket takes no more for now."""
@@ -275,6 +277,10 @@ class Connection:
         if error is not None:
             _LOGGER.error("connection failed while closing", exc_info=error)
             self.io.close()
+        # No cycle may keep a dead connection, for the collector comes late.
+        self._farewell = None
+        self._shapes.clear()
+        self._handlers.clear()
         self._on_end()
 
     # Input and output, also used by the handshake.
@@ -617,7 +623,8 @@ class Connection:
                 else:
                     await self._stream(result, encode)
         if result.finish is not None:
-            await result.finish()
+            finish, result.finish = result.finish, None
+            await finish()
         self._append_notices(session)
         if result.suspended:
             out += backend.PORTAL_SUSPENDED
@@ -630,26 +637,38 @@ class Connection:
 
     async def _stream(self, result: Result, encode: RowEncoder) -> None:
         """Write rows batch by batch, in pieces that keep the buffer near its flush size."""
+        try:
+            rows = result.rows
+            while True:
+                await self._write_rows(rows, encode)
+                if result.more is None:
+                    return
+                rows = await result.more()
+                if not rows:
+                    return
+        except BaseException:
+            # Its functions know the result: a cycle, which would keep the rows of a statement that
+            # ends here until the collector finds them.
+            result.finish = None
+            raise
+        finally:
+            result.more = None
+            result.rows = ()
+
+    async def _write_rows(self, rows: Sequence[Row], encode: RowEncoder) -> None:
         limit = self.settings.output_bytes_flush
         out = self.out
-        rows = result.rows
         step = _ROWS_FIRST
-        while True:
-            start = 0
-            while start < len(rows):
-                before = len(out)
-                encode(rows[start : start + step], out)
-                start += step
-                # Wide rows must not pile up to a multiple of the flush size, nor narrow ones cost
-                # a call each.
-                step = min(max(step * limit // (len(out) - before + 1), 1), 2 * step, _ROWS_MAX)
-                if len(out) >= limit:
-                    await self._give_way()
-            if result.more is None:
-                return
-            rows = await result.more()
-            if not rows:
-                return
+        start = 0
+        while start < len(rows):
+            before = len(out)
+            encode(rows[start : start + step], out)
+            start += step
+            # Wide rows must not pile up to a multiple of the flush size, nor narrow ones cost a
+            # call each.
+            step = min(max(step * limit // (len(out) - before + 1), 1), 2 * step, _ROWS_MAX)
+            if len(out) >= limit:
+                await self._give_way()
 
     async def _copy_in(self, copy: CopyIn) -> str:
         backend.copy_in_response(

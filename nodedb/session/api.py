@@ -1,8 +1,9 @@
 """What a front end (pgwire) needs from a session, and the plain values that cross between them.
 
 The front end owns bytes and formats; the session owns meaning. Every method that may wait is a
-coroutine that awaits only ``nodedb.clock``-free waiters, so the driver can run it with ``send(None)``.
-Errors are ``sql.errors.SqlError``; after one the front end calls ``on_error`` exactly once.
+coroutine that awaits only ``nodedb.clock``-free waiters, so the driver can run it with
+``send(None)``. Errors are ``sql.errors.SqlError``; after one the front end calls ``on_error``
+exactly once.
 
 Source: PostgreSQL docs, "Message Flow".
 """
@@ -14,7 +15,10 @@ from sql.types.base import Row, SqlType
 
 
 class ResultColumn(NamedTuple):
-    """One field of RowDescription. ``table_oid`` and ``column_number`` are 0 for computed columns."""
+    """One field of RowDescription.
+
+    ``table_oid`` and ``column_number`` are 0 for computed columns.
+    """
 
     name: str
     type: SqlType
@@ -51,7 +55,10 @@ class CopyIn(Protocol):
         """Take a CopyData body; chunks may split rows anywhere."""
 
     async def done(self) -> str:
-        """Take CopyDone; return the command tag once the rows are durable (or buffered in a block)."""
+        """Take CopyDone; return the command tag once the rows are durable.
+
+        Or buffered in a block.
+        """
 
     def fail(self, message: str) -> None:
         """Take CopyFail: raises QueryCanceled (57014) ``COPY from stdin failed: message``."""
@@ -70,11 +77,11 @@ class CopyOut(Protocol):
 class Result:
     """What one executed statement answers.
 
-    ``columns`` is None for a statement without rows. ``rows`` is the first batch; while ``more`` is not None the
-    front end awaits it for the next batch until it returns []. Then it awaits ``finish`` if that is not
-    None; ``tag`` is final afterwards (implicit transactions commit there, before CommandComplete is sent).
-    ``suspended`` (portal row limit reached, known after the rows) asks for PortalSuspended instead of a tag.
-    ``empty`` asks for EmptyQueryResponse.
+    ``columns`` is None for a statement without rows. ``rows`` is the first batch; while ``more`` is
+    not None the front end awaits it for the next batch until it returns []. Then it awaits
+    ``finish`` if that is not None; ``tag`` is final afterwards (implicit transactions commit there,
+    before CommandComplete is sent). ``suspended`` (portal row limit reached, known after the rows)
+    asks for PortalSuspended instead of a tag. ``empty`` asks for EmptyQueryResponse.
     """
 
     __slots__ = ("columns", "copy_in", "copy_out", "empty", "finish", "more", "rows", "suspended", "tag")
@@ -158,18 +165,27 @@ class FrontEndSession(Protocol):
     def execute_at_once(
         self, statement: str, values: Sequence[bytes | None], formats: Sequence[int]
     ) -> "AnswerAtOnce | None":
-        """Bind, execute and sync a prepared statement in one step, if it is that simple; None changes nothing."""
+        """Bind, execute and sync a prepared statement in one step, if it is that simple.
+
+        None changes nothing.
+        """
 
     async def execute_in_one_step(
         self, statement: str, values: Sequence[bytes | None], formats: Sequence[int]
     ) -> "AnswerAtOnce | None":
-        """Do the same for a statement that may have to wait; None changes nothing, errors are as of ``execute``."""
+        """Do the same for a statement that may have to wait.
+
+        None changes nothing, errors are as of ``execute``.
+        """
 
     def query_at_once(self, text: str) -> "AnswerAtOnce | None":
         """Run a simple query in one step, if it is that simple; None changes nothing."""
 
     def simple_statements(self, text: str) -> list[Any]:
-        """Split and parse a simple query into opaque handles; [] when it holds none (EmptyQueryResponse)."""
+        """Split and parse a simple query into opaque handles.
+
+        [] when it holds none (EmptyQueryResponse).
+        """
 
     async def execute_simple(self, statement: Any, *, is_last: bool) -> Result:
         """Run one statement of a simple query; an implicit transaction spans them all."""
@@ -185,7 +201,10 @@ class FrontEndSession(Protocol):
         parameter_formats: Sequence[int],
         result_formats: Sequence[int],
     ) -> None:
-        """Create a portal; values are still as they came, in the given formats (0 text, 1 binary)."""
+        """Create a portal; values are still as they came, in the given formats.
+
+        0 text, 1 binary.
+        """
 
     async def describe_statement(self, name: str) -> StatementDescription:
         """Describe a prepared statement; InvalidSqlStatementName (26000) if unknown."""
@@ -206,7 +225,10 @@ class FrontEndSession(Protocol):
         """Forget a portal; unknown names are fine."""
 
     async def sync(self) -> None:
-        """End the extended-query batch: commits the implicit transaction. Also called after simple queries."""
+        """End the extended-query batch: commits the implicit transaction.
+
+        Also called after simple queries.
+        """
 
     async def on_error(self, error: Exception) -> None:
         """Fail the block or roll the implicit transaction back."""
@@ -219,7 +241,10 @@ class FrontEndSession(Protocol):
 
 
 class Credential(NamedTuple):
-    """What authentication needs of a role. ``scram_secret`` is PostgreSQL's rolpassword text, "" if none."""
+    """What authentication needs of a role.
+
+    ``scram_secret`` is PostgreSQL's rolpassword text, "" if none.
+    """
 
     role: str
     scram_secret: str
@@ -235,7 +260,10 @@ class SessionFactory(Protocol):
     def open_session(
         self, *, user: str, database: str, parameters: dict[str, str], peer: str, tls: bool
     ) -> FrontEndSession:
-        """Make a session. Raises InvalidCatalogName (3D000), TooManyConnections (53300), CannotConnectNow (57P03)."""
+        """Make a session. Raises InvalidCatalogName (3D000), TooManyConnections.
+
+        53300, CannotConnectNow (57P03).
+        """
 
     def cancel(self, process_id: int, secret_key: int) -> None:
         """Cancel the session's running statement if the key fits; silent otherwise."""

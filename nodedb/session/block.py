@@ -1,9 +1,11 @@
 """A session's transaction block: implicit or explicit, with savepoints over rows, locks, catalog and settings.
 
-States as ReadyForQuery shows them: idle ``I``, in a block ``T``, failed block ``E``. An implicit transaction (a statement outside
-BEGIN, or all statements of one simple query) is ``I`` to the client and ends at Sync.
+States as ReadyForQuery shows them: idle ``I``, in a block ``T``, failed block ``E``. An implicit
+transaction (a statement outside BEGIN, or all statements of one simple query) is ``I`` to the
+client and ends at Sync.
 
-Source: PostgreSQL docs, "Message Flow", "Transactions"; BEGIN, SAVEPOINT, ROLLBACK TO reference pages.
+Source: PostgreSQL docs, "Message Flow", "Transactions"; BEGIN, SAVEPOINT, ROLLBACK TO reference
+pages.
 """
 
 from __future__ import annotations
@@ -91,7 +93,10 @@ class TransactionBlock:
         return self.transaction
 
     def begin(self, now: int) -> bool:
-        """BEGIN; False when a block is open already (the caller warns). An implicit transaction becomes the block's."""
+        """BEGIN; False when a block is open already (the caller warns).
+
+        An implicit transaction becomes the block's.
+        """
         if self.state in ("open", "failed"):
             return False
         self.ensure_transaction(now)
@@ -99,7 +104,10 @@ class TransactionBlock:
         return True
 
     def follow_isolation(self) -> None:
-        """The isolation level was set: the running transaction learns it before its first statement."""
+        """The isolation level was set.
+
+        The running transaction learns it before its first statement.
+        """
         if self.transaction is not None:
             self.transaction.is_snapshot = self._settings.is_snapshot
 
@@ -121,7 +129,8 @@ class TransactionBlock:
     async def commit(self) -> int:
         """Commit what there is and go idle; a failed block is rolled back. Returns the metadata index of DDL, or 0.
 
-        The caller has run the deferred checks. On an error nothing was committed and the block is idle.
+        The caller has run the deferred checks. On an error nothing was committed and the block is
+        idle.
         """
         if self.state == "failed":
             self.rollback()
@@ -142,7 +151,10 @@ class TransactionBlock:
         return index
 
     def _catalog_change(self, overlay: CatalogOverlay | None) -> bytes | None:
-        """Check DDL against the newest catalog; no other session runs between this and the proposal."""
+        """Check DDL against the newest catalog.
+
+        No other session runs between this and the proposal.
+        """
         if overlay is None or not overlay.is_changed:
             return None
         error = overlay.conflict(self._metadata.catalog)

@@ -1,6 +1,7 @@
 """What PostgreSQL calls a statement in ``cannot execute ... in a read-only transaction``: its command tag, known beforehand.
 
-Source: PostgreSQL docs, "SET TRANSACTION" (what read-only forbids); the tags of the SQL commands' reference pages.
+Source: PostgreSQL docs, "SET TRANSACTION" (what read-only forbids); the tags of the SQL commands'
+reference pages.
 """
 
 from __future__ import annotations
@@ -53,4 +54,5 @@ def command_name(statement: Any) -> str:
             return "GRANT" if statement.is_grant else "REVOKE"
         case d.GrantRole():
             return "GRANT ROLE" if statement.is_grant else "REVOKE ROLE"
-    return type(statement).__name__.upper()
+        case _:
+            return type(statement).__name__.upper()

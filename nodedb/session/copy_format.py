@@ -549,7 +549,10 @@ def text_row_writer(options: CopyOptions) -> RowWriter:
 def text_batch_writer(
     options: CopyOptions, convert: Sequence[Callable[[Any], str]], plain: Sequence[bool]
 ) -> Callable[[Sequence[Sequence[Any]]], list[bytes]]:
-    """Return what writes rows of datums in text format, column by column; ``plain`` columns never need an escape."""
+    """Return what writes rows of datums in text format, column by column.
+
+    ``plain`` columns never need an escape.
+    """
     delimiter, null = options.delimiter, options.null
     table, needs_escape = _text_escapes(delimiter)
 

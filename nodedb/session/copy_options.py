@@ -76,9 +76,18 @@ def parse_options(
         raise FeatureNotSupported("CSV quote character must not appear in the NULL specification")
     forced = _forced(statement, names, relation, known_names or names)
     options = CopyOptions(
-        column_names=tuple(names), relation=relation, delimiter=delimiter, null=null,
-        header=is_header, header_match=is_match, quote=quote, escape=escape, **forced,
-    )  # fmt: skip
+        column_names=tuple(names),
+        relation=relation,
+        delimiter=delimiter,
+        null=null,
+        header=is_header,
+        header_match=is_match,
+        quote=quote,
+        escape=escape,
+        force_quote=forced.get("force_quote", frozenset()),
+        force_not_null=forced.get("force_not_null", frozenset()),
+        force_null=forced.get("force_null", frozenset()),
+    )
     return ParsedOptions(kind, options, freeze)
 
 

@@ -1,8 +1,9 @@
 """COPY FROM's way from fields to stored rows, a chunk at a time.
 
-Fields become datums column by column, rows are completed by defaults, filtered by WHERE, verified (generated columns, NOT NULL,
-CHECK) and inserted in batches. What fails in a chunk is done again row by row, from the completed rows on, to name the line and
-the column as PostgreSQL's error context does.
+Fields become datums column by column, rows are completed by defaults, filtered by WHERE, verified
+(generated columns, NOT NULL, CHECK) and inserted in batches. What fails in a chunk is done again
+row by row, from the completed rows on, to name the line and the column as PostgreSQL's error
+context does.
 
 Foreign keys are checked once, when all rows are in, as PostgreSQL's triggers do.
 

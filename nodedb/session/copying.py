@@ -1,7 +1,8 @@
 """COPY: rows in through the INSERT plan of the table, rows out through a SELECT plan.
 
-So defaults, checks, generated columns, privileges and constraints are those of the statements, not a second implementation. Files and
-programs on the server are refused: 42501 without, 0A000 with superuser rights.
+So defaults, checks, generated columns, privileges and constraints are those of the statements, not
+a second implementation. Files and programs on the server are refused: 42501 without, 0A000 with
+superuser rights.
 
 Source: PostgreSQL docs, "COPY", "COPY Operations" (protocol).
 """

@@ -1,7 +1,8 @@
 """What DDL needs of its session, over the transaction's overlay, locks and rows.
 
-Schema changes that touch rows read them through the statement's store and write through the transaction's buffer, so they commit
-or vanish with the catalog change. Implements ``nodedb.catalog.ddl.environment.DdlEnvironment``.
+Schema changes that touch rows read them through the statement's store and write through the
+transaction's buffer, so they commit or vanish with the catalog change. Implements
+``nodedb.catalog.ddl.environment.DdlEnvironment``.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ class SessionDdlEnvironment:
         return self._session.node.make_scram_secret(password)
 
     def stored_setting(self, name: str, values: tuple[OptionValue, ...]) -> tuple[str, str]:
-        """Check ALTER ROLE or DATABASE ... SET; return the variable's proper name and the text to keep."""
+        """Check ALTER ROLE or DATABASE ...
+
+        SET; return the variable's proper name and the text to keep.
+        """
         text = join_values(name, values)
         self._session.settings.check(name, text)
         variable = BY_NAME.get(name.lower())

@@ -45,6 +45,8 @@ def _options(statement: u.Explain) -> ExplainOptions:
             raise SqlSyntaxError(f"{name} requires a Boolean value")
     if values.get("timing") and not values.get("analyze"):
         raise InvalidParameterValue("EXPLAIN option TIMING requires ANALYZE")
+    if values.get("wal") and not values.get("analyze"):
+        raise InvalidParameterValue("EXPLAIN option WAL requires ANALYZE")
     known = {field.name for field in dataclasses.fields(ExplainOptions)}
     return ExplainOptions(**{name: value for name, value in values.items() if name in known})
 

@@ -1,9 +1,10 @@
 """Point statements in one step: no portal, and for reads outside a transaction no coroutine.
 
-A client that executes a prepared statement sends Bind, Describe, Execute and Sync in one packet; when the
-statement reads one row by its key and nothing is open, the answer depends on nothing but the newest
-applied state, in this very turn of the loop. Everything else returns None and takes the ordinary path, errors included:
-whatever could raise is left to it, so there is one place that words them.
+A client that executes a prepared statement sends Bind, Describe, Execute and Sync in one packet;
+when the statement reads one row by its key and nothing is open, the answer depends on nothing but
+the newest applied state, in this very turn of the loop. Everything else returns None and takes the
+ordinary path, errors included: whatever could raise is left to it, so there is one place that words
+them.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ def run_simple(session: Session, prepared: PreparedStatement, parameters: tuple[
 
 
 def _is_ready(session: Session, prepared: PreparedStatement) -> bool:
-    """Tell whether the statement is a point read, outside any transaction; its plan is known to stand."""
+    """Tell whether the statement is a point read, outside any transaction.
+
+    Its plan is known to stand.
+    """
     plan = prepared.plan
     return (
         plan is not None
@@ -111,11 +115,13 @@ async def run_step(
 ) -> ExpressAnswer | None:
     """Bind, execute and sync one statement of a transaction: a point read or write, BEGIN or COMMIT.
 
-    The same as the ordinary path without its portal; None before anything has happened when the statement is of
-    another kind. Errors are raised as there, and the front end recovers from them in the same way.
+    The same as the ordinary path without its portal; None before anything has happened when the
+    statement is of another kind. Errors are raised as there, and the front end recovers from them
+    in the same way.
     """
     prepared = session.prepared.get(name)
-    if prepared is None or session.block.state not in _STEP_STATES:
+    state: str = session.block.state
+    if prepared is None or state not in _STEP_STATES:
         return None
     if session.settings.statement_timeout_ms:
         return None

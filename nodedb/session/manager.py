@@ -35,6 +35,7 @@ from sql.errors import (
 )
 
 FIRST_PROCESS_ID: Final = 1000
+_NOT_SETTINGS: Final = ("user", "database", "replication")
 ROOM_CHECK_SECONDS: Final = 0.1
 """What is written meanwhile fits into the reserves that the check keeps."""
 
@@ -93,7 +94,10 @@ class SessionManager:
         self._next_process_id = FIRST_PROCESS_ID
 
     def ensure_room(self) -> None:
-        """Refuse what needs space when the disk or the map is full (53100); asks the system but ten times a second."""
+        """Refuse what needs space when the disk or the map is full (53100).
+
+        Asks the system but ten times a second.
+        """
         now = self.clock.monotonic()
         if now >= self._room_until:
             self.transactions.replicator.ensure_room(0)
@@ -112,7 +116,10 @@ class SessionManager:
     def open_session(
         self, *, user: str, database: str, parameters: dict[str, str], peer: str, tls: bool
     ) -> Session:
-        """Make a session. Errors: 57P03 draining, 28000, 3D000, 42501 no CONNECT, 53300, and bad start-up settings."""
+        """Make a session. Errors.
+
+        57P03 draining, 28000, 3D000, 42501 no CONNECT, 53300, and bad start-up settings.
+        """
         del tls
         if self.is_draining:
             raise CannotConnectNow("the database system is shutting down")
@@ -133,12 +140,14 @@ class SessionManager:
                 detail="User does not have CONNECT privilege.",
             )
         self._check_limits(role, found)
-        settings = Settings(
-            self._start_settings(role, found, parameters),
-            is_superuser=lambda: self._is_superuser(process_id),
-        )
+        start_settings = self._start_settings(role, found, parameters)
+        start_role = start_settings.pop("role", "none")
+        settings = Settings(start_settings, is_superuser=lambda: self._is_superuser(process_id, role))
         process_id = self._next_process_id
         self._next_process_id += 1
+        for name in parameters:
+            if name not in _NOT_SETTINGS:
+                settings.check_startup(name)
         session = Session(
             self,
             process_id=process_id,
@@ -148,6 +157,10 @@ class SessionManager:
             settings=settings,
             peer=peer,
         )
+        if start_role != "none":
+            session.set_role(start_role)
+            settings.end_transaction(committed=True)
+            settings.set_default("role", start_role)
         self.sessions[process_id] = session
         return session
 
@@ -173,15 +186,20 @@ class SessionManager:
                 {name: value for owner, name, value in role.settings if owner == database_id}
             )
         settings.update(
-            {name: value for name, value in parameters.items() if name not in ("user", "database", "replication")}
+            {name: value for name, value in parameters.items() if name not in _NOT_SETTINGS}
         )
+        settings = {name.lower(): value for name, value in settings.items()}
         settings["session_authorization"] = role.name
         settings["is_superuser"] = "on" if role.superuser else "off"
         return settings
 
-    def _is_superuser(self, process_id: int) -> bool:
+    def _is_superuser(self, process_id: int, login: Role) -> bool:
+        """Tell whether a session's current role may set everything.
+
+        While it starts, the role that logs in.
+        """
         session = self.sessions.get(process_id)
-        role = None if session is None else self.metadata.catalog.role_by_id(session.user_id)
+        role = login if session is None else self.metadata.catalog.role_by_id(session.user_id)
         return role is not None and role.superuser
 
     def cancel(self, process_id: int, secret_key: int) -> None:

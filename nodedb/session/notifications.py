@@ -1,6 +1,7 @@
 """LISTEN and NOTIFY on one node: queued in the transaction, delivered at commit in commit order.
 
-Duplicates (same channel and payload) within a transaction are folded. Source: PostgreSQL docs, "NOTIFY".
+Duplicates (same channel and payload) within a transaction are folded. Source: PostgreSQL docs,
+"NOTIFY".
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The hot path: one row by its whole clustering key, read or written, without operators.
 
-The planner compiled the key, the condition and the new row into plain functions (``PointPlan``). A read outside any
-transaction needs none: it sees the newest applied state in one turn of the loop, which is a snapshot (PROTOCOL, "read-only").
+The planner compiled the key, the condition and the new row into plain functions (``PointPlan``). A
+read outside any transaction needs none: it sees the newest applied state in one turn of the loop,
+which is a snapshot (PROTOCOL, "read-only").
 """
 
 from __future__ import annotations
@@ -108,7 +109,10 @@ async def _write(
 
 
 async def _change(manager: Any, transaction: Any, store: Any, point: Any, context: Any) -> Any:
-    """Update or delete one row; returns the new (deleted: the old) row, None when there was none."""
+    """Update or delete one row.
+
+    Returns the new (deleted: the old) row, None when there was none.
+    """
     key = point.make_key(context)
     if key is None:
         return None

@@ -1,8 +1,8 @@
 """The row work of schema changes: rewriting tables, filling indexes, checking existing rows.
 
-All of it runs inside the transaction: reads see what earlier statements wrote, writes go to the buffer. Rewrites
-and checks are ordinary plans made from small ASTs (``INSERT ... SELECT``, ``SELECT ... WHERE NOT``), so types, casts and
-errors are those of the statements.
+All of it runs inside the transaction: reads see what earlier statements wrote, writes go to the
+buffer. Rewrites and checks are ordinary plans made from small ASTs (``INSERT ... SELECT``, ``SELECT
+... WHERE NOT``), so types, casts and errors are those of the statements.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 
 async def missing_value(session: Session, column: Column) -> bytes | None:
-    """Evaluate a default that is the same for all rows, in the stored form; None when it is volatile."""
+    """Evaluate a default that is the same for all rows, in the stored form.
+
+    None when it is volatile.
+    """
     assert column.default is not None
     bound = bind_expression(
         column.default,
@@ -223,7 +226,10 @@ async def validate_not_null(session: Session, table: Table, column: Column) -> N
 
 
 async def validate_foreign_key(session: Session, table: Table, foreign_key: ForeignKey) -> None:
-    """Raise ForeignKeyViolation (23503) if a row refers to nothing: a left join that finds no parent."""
+    """Raise ForeignKeyViolation (23503) if a row refers to nothing.
+
+    A left join that finds no parent.
+    """
     catalog = session.catalog()
     parent = catalog.snapshot.table(foreign_key.referenced_table_id)
     assert parent is not None

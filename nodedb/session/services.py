@@ -1,4 +1,7 @@
-"""What SQL functions reach of their session: variables, sequences, advisory locks, other sessions, timers."""
+"""What SQL functions reach of their session.
+
+Variables, sequences, advisory locks, other sessions, timers.
+"""
 
 from __future__ import annotations
 
@@ -144,6 +147,11 @@ class Services:
 
         self._timeout = session.node.schedule.later(milliseconds / 1000, expire)
 
+    @property
+    def has_timeout(self) -> bool:
+        """Tell whether statement_timeout is armed."""
+        return self._timeout is not None
+
     def stop_timeout(self) -> None:
         """Disarm statement_timeout."""
         if self._timeout is not None:
@@ -195,7 +203,10 @@ class Services:
         return True
 
     def _held_by_self(self, resource: Hashable, mode: int, *, transaction: bool) -> bool:
-        """Tell whether the session's other owner holds the lock: they never conflict with each other."""
+        """Tell whether the session's other owner holds the lock.
+
+        They never conflict with each other.
+        """
         return transaction and bool(self._counts.get((resource, mode)))
 
     async def _wait(self, owner: Any, resource: Hashable, mode: int, timeout_ms: int) -> None:

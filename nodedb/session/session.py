@@ -1,11 +1,14 @@
 """One client's session: from parsed messages to results.
 
-Joins the transaction block, settings, prepared statements, portals and the gateway. The front end (pgwire) calls the methods of
-``FrontEndSession``; each statement goes: parse -> ``_prepare`` -> ``_run`` -> ``Result``.
+Joins the transaction block, settings, prepared statements, portals and the gateway. The front end
+(pgwire) calls the methods of ``FrontEndSession``; each statement goes: parse -> ``_prepare`` ->
+``_run`` -> ``Result``.
 
-* A query or DML statement is bound, planned and cached (``PlanCache``), then executed over a ``StatementStore``.
+* A query or DML statement is bound, planned and cached (``PlanCache``), then executed over a
+``StatementStore``.
 * Point reads and writes by primary key run without building operators (``nodedb.session.point``).
-* DDL is executed against the transaction's catalog overlay; everything else by ``nodedb.session.utility``.
+* DDL is executed against the transaction's catalog overlay; everything else by
+``nodedb.session.utility``.
 
 Source: PostgreSQL docs, "Message Flow", "Extended Query".
 """
@@ -93,7 +96,10 @@ _NEEDS_NO_SNAPSHOT: Final = (
 
 
 class ParsedSimple:
-    """One statement of a simple query; ``portal`` is set when it was found planned, its literals as parameters."""
+    """One statement of a simple query.
+
+    ``portal`` is set when it was found planned, its literals as parameters.
+    """
 
     __slots__ = ("portal", "statement", "text")
 
@@ -205,7 +211,10 @@ class Session:
     # Catalog
 
     def plan_key(self) -> object:
-        """Return what a plan depends on beside its text; None while uncommitted DDL makes caching unsafe."""
+        """Return what a plan depends on beside its text.
+
+        None while uncommitted DDL makes caching unsafe.
+        """
         overlay = self.block.overlay
         if overlay is not None and overlay.is_changed:
             return None
@@ -259,8 +268,8 @@ class Session:
     def _normalized(self, text: str) -> ParsedSimple | None:
         """Plan a query with its literals as parameters, so that texts that differ in them only share the plan.
 
-        None when it cannot be done, or when anything is wrong with the statement: the text as it was written then earns the
-        error, with its own positions.
+        None when it cannot be done, or when anything is wrong with the statement: the text as it
+        was written then earns the error, with its own positions.
         """
         found = normalize_literals(text)
         if found is None:
@@ -297,6 +306,8 @@ class Session:
         self.in_multi_statement = multiple
         self.is_pipelined = False
         self._next_statement(statement.text)
+        if multiple:
+            self.statistics_text = statement.text
         portal = statement.portal
         if portal is None:
             prepared = PreparedStatement("", statement.text, statement.statement, ())
@@ -339,7 +350,10 @@ class Session:
     async def execute_in_one_step(
         self, statement: str, values: Sequence[bytes | None], formats: Sequence[int]
     ) -> express.ExpressAnswer | None:
-        """Bind, execute and sync a point statement, BEGIN or COMMIT; None when it is something else."""
+        """Bind, execute and sync a point statement, BEGIN or COMMIT.
+
+        None when it is something else.
+        """
         return await express.run_step(self, statement, values, formats)
 
     def query_at_once(self, text: str) -> express.ExpressAnswer | None:
@@ -442,7 +456,10 @@ class Session:
         return plan
 
     def result_columns(self, plan: PreparedPlan) -> tuple[ResultColumn, ...] | None:
-        """Return a plan's columns; the same object each time, so the front end can keep its encoder."""
+        """Return a plan's columns.
+
+        The same object each time, so the front end can keep its encoder.
+        """
         if plan.columns is None and (plan.bound.kind == "select" or plan.bound.has_returning):
             plan.columns = tuple(
                 ResultColumn(c.name, c.type, c.typmod, c.table_oid, c.column_number)
@@ -586,13 +603,19 @@ class Session:
             await self.commit()
 
     def set_role(self, name: str | None, *, local: bool = False) -> None:
-        """SET ROLE; None or "none" goes back to the session user. Errors: 22023 unknown, 42501."""
+        """SET ROLE: "none" is the session user, None the role that the session started with.
+
+        Errors: 22023, 42501.
+        """
         if name is not None and name != "none":
             self._role_for(name, self.session_user_id)
-        self.settings.set("role", name or "none", local=local, internal=True)
+        self.settings.set("role", name, local=local, internal=True)
 
     def set_session_authorization(self, name: str | None, *, local: bool = False) -> None:
-        """SET SESSION AUTHORIZATION; None goes back to the role that logged in. Errors: 22023, 42501."""
+        """SET SESSION AUTHORIZATION; None goes back to the role that logged in.
+
+        Errors: 22023, 42501.
+        """
         snapshot = self.catalog().snapshot
         login = snapshot.role_by_id(self.login_user_id)
         if name is not None and name != "default":
@@ -651,7 +674,10 @@ class Session:
     # Running statements
 
     async def _run(self, portal: Portal, row_limit: int, *, in_multi_statement: bool) -> Result:
-        """Run a portal's statement, or go on with its rows; a duplicate key's error learns its schema here."""
+        """Run a portal's statement, or go on with its rows.
+
+        A duplicate key's error learns its schema here.
+        """
         try:
             result = await self._run_statement(portal, row_limit, in_multi_statement=in_multi_statement)
             if result.more is None:
@@ -704,7 +730,10 @@ class Session:
     async def new_context(
         self, parameters: tuple[Datum, ...], plan: PreparedPlan | None, *, will_run: bool = True
     ) -> ExecutionContext:
-        """Prepare one execution: privileges, room, table locks, snapshot. EXPLAIN alone does not run its plan."""
+        """Prepare one execution: privileges, room, table locks, snapshot.
+
+        EXPLAIN alone does not run its plan.
+        """
         now = self.now()
         transaction = self.block.ensure_transaction(now)
         if plan is not None:
@@ -870,7 +899,10 @@ class Session:
             self._close_cursors(committed=True)
 
     async def run_deferred(self, *, only_immediate: bool = False) -> None:
-        """Run the queued constraint checks: all at COMMIT, or those that SET CONSTRAINTS made immediate."""
+        """Run the queued constraint checks.
+
+        All at COMMIT, or those that SET CONSTRAINTS made immediate.
+        """
         context = await self.new_context((), None)
         deferred = self.block.deferred
         chosen = (lambda key: not deferred.defers(key)) if only_immediate else None
@@ -882,7 +914,10 @@ class Session:
         self.block.rollback()
 
     def _close_cursors(self, *, committed: bool) -> None:
-        """End the portals of a transaction; what was declared WITH HOLD survives from its commit on."""
+        """End the portals of a transaction.
+
+        What was declared WITH HOLD survives from its commit on.
+        """
         for name, portal in list(self.portals.items()):
             if portal.is_held and (committed or portal.was_committed):
                 portal.was_committed = True
@@ -954,7 +989,7 @@ class Session:
         self.is_running = False
         self._record_statement(self.node.clock.monotonic())
         self.state_change = self.query_start
-        if self.settings.statement_timeout_ms:
+        if self.services.has_timeout:
             self.services.stop_timeout()
         self._forget_cancellation()
         self._watch_idleness()
@@ -974,7 +1009,10 @@ class Session:
             _LOGGER.info("duration: %.3f ms  statement: %s", milliseconds, self.query_text)
 
     def _next_statement(self, text: str) -> None:
-        """Another statement of the same request begins: it has a time and a time limit of its own."""
+        """Another statement of the same request begins.
+
+        It has a time and a time limit of its own.
+        """
         if not self._has_executed:
             self._has_executed = True
             return
@@ -982,6 +1020,8 @@ class Session:
         self._record_statement(now)
         self._work_start = now
         self.statistics_text = text
+        if self.services.has_timeout:
+            self.services.stop_timeout()
         if self.settings.statement_timeout_ms:
             self.services.start_timeout(self.settings.statement_timeout_ms)
 
@@ -991,7 +1031,10 @@ class Session:
             self.interrupts.clear()
 
     def _watch_idleness(self) -> None:
-        """Arm the time limit on doing nothing: another one inside a transaction block than outside."""
+        """Arm the time limit on doing nothing.
+
+        Another one inside a transaction block than outside.
+        """
         settings = self.settings
         if self.block.state == "idle":
             if settings.idle_session_timeout_ms:

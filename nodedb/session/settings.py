@@ -1,8 +1,9 @@
 """A session's variables: validated, transactional, reported to the client when they change.
 
-A value set in a transaction goes back when it is rolled back, to a savepoint too; SET LOCAL goes back at the end either
-way (PostgreSQL docs, "SET"). Hot readers do not look up names: what statements need on every
-execution stands in attributes (``format``, ``statement_timeout_ms``...), refreshed when its variable changes.
+A value set in a transaction goes back when it is rolled back, to a savepoint too; SET LOCAL goes
+back at the end either way (PostgreSQL docs, "SET"). Hot readers do not look up names: what
+statements need on every execution stands in attributes (``format``, ``statement_timeout_ms``...),
+refreshed when its variable changes.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ def quote_identifier(name: str) -> str:
 
 
 CHARACTERISTICS: Final = ("transaction_isolation", "transaction_read_only", "transaction_deferrable")
-"""Their defaults are the variables ``default_`` + name; a transaction's own values live in ``_local``."""
+"""Their defaults are the variables ``default_`` + name.
+
+A transaction's own values live in ``_local``.
+"""
 _NOT_RESET: Final = frozenset((*CHARACTERISTICS, "role", "session_authorization", "is_superuser"))
 """What RESET ALL leaves alone."""
 _FIXED_BY_DEFAULTS: Final = {f"default_{name}": name for name in CHARACTERISTICS}
@@ -96,7 +100,10 @@ class Settings:
     """The variables of one session."""
 
     def __init__(self, defaults: dict[str, str], *, is_superuser: Callable[[], bool]) -> None:
-        """Start from the built-in defaults overridden by ``defaults`` (node, database, role, start-up packet)."""
+        """Start from the built-in defaults overridden by ``defaults``.
+
+        Node, database, role, start-up packet.
+        """
         self._defaults: dict[str, str] = {}
         self._session: dict[str, str] = {}
         self._local: dict[str, str] = {}
@@ -178,7 +185,10 @@ class Settings:
 
     @property
     def has_changes(self) -> bool:
-        """Tell whether anything was set since the last ``take_changes``; it may still be the same values."""
+        """Tell whether anything was set since the last ``take_changes``.
+
+        It may still be the same values.
+        """
         return self._is_touched
 
     def take_changes(self) -> list[tuple[str, str]]:
@@ -191,7 +201,10 @@ class Settings:
     # Writing
 
     def set(self, name: str, value: str | None, *, local: bool, internal: bool = False) -> None:
-        """SET or, with None, SET ... TO DEFAULT. Errors: 42704 unknown, 22023 bad value, 55P02 fixed, 42501."""
+        """SET or, with None, SET ...
+
+        TO DEFAULT. Errors: 42704 unknown, 22023 bad value, 55P02 fixed, 42501.
+        """
         key = name.lower()
         variable = self._variable(name)
         if not internal:
@@ -221,6 +234,15 @@ class Settings:
         variable = self._variable(name)
         self._check_context(variable)
         self._checked(variable, value)
+
+    def check_startup(self, name: str) -> None:
+        """Raise what a start-up packet's setting earns that may not be set there.
+
+        42704, 55P02, 42501.
+        """
+        variable = self._variable(name)
+        if variable.context not in ("backend", "superuser-backend"):
+            self._check_context(variable)
 
     def checked(self, name: str, value: str) -> str:
         """Return a value in the form in which it is stored. Errors: 42704 unknown, 22023 bad."""
@@ -308,7 +330,8 @@ class Settings:
         """Give the running transaction its characteristics, until it ends."""
         for name, value in zip(CHARACTERISTICS, values, strict=True):
             if self.get(name) != value:
-                # Without undo: not even a rollback changes what the next block of a chain began with.
+                # Without undo: not even a rollback changes what the next block of a chain began
+                # with.
                 self._local[name] = value
                 self._refresh(name)
 
@@ -329,7 +352,10 @@ def _restore(values: dict[str, str], key: str, old: str | None) -> None:
 
 
 def _replace_format(settings: Settings, **changes: object) -> None:
-    """Give the session a new FormatContext: encoders compiled for the old one must not change under their users."""
+    """Give the session a new FormatContext.
+
+    Encoders compiled for the old one must not change under their users.
+    """
     old = settings.format
     new = FormatContext()
     for name in ("date_style", "interval_style", "time_zone", "extra_float_digits", "bytea_output",
@@ -579,7 +605,10 @@ _SPECIAL: Final[dict[str, Callable[[Variable, str], str]]] = {
 
 
 def join_values(name: str, values: Iterable[object]) -> str:
-    """Join the values of ``SET name TO a, b`` into one text; only lists of names may have several."""
+    """Join the values of ``SET name TO a, b`` into one text.
+
+    Only lists of names may have several.
+    """
     texts = [_text_of(value) for value in values]
     if name.lower() in ("search_path", "temp_tablespaces", "session_preload_libraries"):
         return ", ".join(quote_identifier(text) for text in texts)

@@ -1,6 +1,7 @@
 """Rows of the system views that show live state: sessions, locks, settings, prepared statements, cursors.
 
-Shapes: the column order of PostgreSQL 15's views (docs, "The Statistics Collector", "System Views").
+Shapes: the column order of PostgreSQL 15's views (docs, "The Statistics Collector", "System
+Views").
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """BEGIN, COMMIT, ROLLBACK, SET TRANSACTION and their relatives, as statements.
 
-The block itself is ``nodedb.session.block``. A transaction's characteristics (isolation level, read only, deferrable) are
-variables local to it, so savepoints and rollbacks treat them as they treat every other variable.
+The block itself is ``nodedb.session.block``. A transaction's characteristics (isolation level, read
+only, deferrable) are variables local to it, so savepoints and rollbacks treat them as they treat
+every other variable.
 
 Source: PostgreSQL docs, "BEGIN", "COMMIT", "ROLLBACK", "SET TRANSACTION".
 """
@@ -43,7 +44,10 @@ def _apply_modes(session: Session, modes: u.TransactionModes) -> None:
 
 
 def _set_characteristic(session: Session, name: str, value: str | None) -> None:
-    """Change one characteristic of the running transaction while that may be (25001); None takes the default."""
+    """Change one characteristic of the running transaction while that may be (25001).
+
+    None takes the default.
+    """
     settings, block = session.settings, session.block
     old = settings.get(name)
     new = settings.get(f"default_{name}") if value is None else settings.checked(name, value)
@@ -67,7 +71,10 @@ def _set_characteristic(session: Session, name: str, value: str | None) -> None:
 
 
 def change_characteristic(session: Session, name: str, value: str | None) -> None:
-    """SET transaction_isolation = value, or RESET it with None: for the running transaction alone."""
+    """SET transaction_isolation = value, or RESET it with None.
+
+    For the running transaction alone.
+    """
     if value is None and session.block.state != "open":
         session.notice("WARNING", "25P01", "RESET TRANSACTION can only be used in transaction blocks")
     _set_characteristic(session, name, value)
@@ -114,7 +121,10 @@ def _chain(session: Session, characteristics: tuple[str, str, str]) -> None:
 
 
 def prepare_transaction(session: Session, statement: u.PrepareTransaction) -> Result:
-    """PREPARE TRANSACTION ends the block; there are no prepared transactions to commit or roll back."""
+    """PREPARE TRANSACTION ends the block.
+
+    There are no prepared transactions to commit or roll back.
+    """
     if statement.action != "prepare":
         raise UndefinedObject(f'prepared transaction with identifier "{statement.gid}" does not exist')
     state = session.block.state

@@ -1,1 +1,4 @@
-"""Transactions: write buffer, snapshot reads, locks taken when statements run, one decision at commit."""
+"""Transactions.
+
+Write buffer, snapshot reads, locks taken when statements run, one decision at commit.
+"""

@@ -1,10 +1,12 @@
 """Begins, commits and ends the transactions of one node's data group.
 
-COMMIT takes a timestamp, makes one log entry of the write buffer, and lets go of the locks when the entry is applied. With
-catalog changes there are two entries, rows and metadata, proposed in the same turn: one flush is one batch of the
-log, so a crash keeps both or neither. The timestamp's window, when it needs raising, stands before them in the same batch.
+COMMIT takes a timestamp, makes one log entry of the write buffer, and lets go of the locks when the
+entry is applied. With catalog changes there are two entries, rows and metadata, proposed in the
+same turn: one flush is one batch of the log, so a crash keeps both or neither. The timestamp's
+window, when it needs raising, stands before them in the same batch.
 
-Not done here, and what that costs: validation of reads for SERIALIZABLE, and prepare over several groups.
+Not done here, and what that costs: validation of reads for SERIALIZABLE, and prepare over several
+groups.
 """
 
 from collections.abc import Callable, Hashable
@@ -68,7 +70,10 @@ class TransactionManager:
         return transaction
 
     def statement_store(self, transaction: Transaction) -> StatementStore:
-        """Return the rows as a statement beginning now sees them; of a snapshot transaction, as its first one did."""
+        """Return the rows as a statement beginning now sees them.
+
+        Of a snapshot transaction, as its first one did.
+        """
         timestamp = self.group.last_timestamp
         if not transaction.snapshot:
             transaction.snapshot = timestamp
@@ -77,7 +82,10 @@ class TransactionManager:
         return StatementStore(self, transaction, timestamp, transaction.command)
 
     def end_statement(self, transaction: Transaction) -> None:
-        """Let the next statement see what this one wrote; UniqueViolation (23505) of deferrable constraints."""
+        """Let the next statement see what this one wrote.
+
+        UniqueViolation (23505) of deferrable constraints.
+        """
         if transaction.postponed:
             transaction.check_postponed()
         transaction.command += _COMMAND_STEP
@@ -91,10 +99,12 @@ class TransactionManager:
     async def commit(self, transaction: Transaction, catalog_change: bytes | None = None) -> int:
         """Make the transaction durable and visible, then release its locks.
 
-        Returns the metadata index of the catalog change, 0 without one. ``catalog_change`` must have been checked against the newest
-        catalog in this very turn. DiskFull (53100) means surely not committed.
+        Returns the metadata index of the catalog change, 0 without one. ``catalog_change`` must
+        have been checked against the newest catalog in this very turn. DiskFull (53100) means
+        surely not committed.
         """
         transaction.is_active = False
+        waiters: list[Waiter[int]] = []
         try:
             if not transaction.writes and catalog_change is None and not transaction.cleared:
                 return 0
@@ -105,7 +115,9 @@ class TransactionManager:
             self.commit_count += 1
             return index if catalog_change is not None else 0
         finally:
-            self._end(transaction)
+            # A coroutine that is torn down amid the flush must not free rows that are still coming.
+            if all(waiter.done for waiter in waiters):
+                self._end(transaction)
 
     def _end(self, transaction: Transaction) -> None:
         self._active.pop(transaction.id, None)
@@ -141,9 +153,12 @@ class TransactionManager:
         self._end(transaction)
 
     def allocate_timestamp(self, count: int = 1) -> int:
-        """Return the first of ``count`` fresh timestamps in a row, above all earlier ones of this store.
+        """Return the first of ``count`` fresh timestamps in a row.
 
-        A raised window is proposed first: whatever uses the timestamp is flushed with it or later, or refused with it.
+        Above all earlier ones of this store.
+
+        A raised window is proposed first: whatever uses the timestamp is flushed with it or later,
+        or refused with it.
         """
         oracle = self._oracle
         timestamp, reserve_until = oracle.allocate(self._clock.wall_us() // 1000, count)
@@ -160,7 +175,10 @@ class TransactionManager:
         return self.allocate_timestamp(count)
 
     async def wait_for_lock(self, transaction: Transaction, resource: Hashable, mode: int) -> None:
-        """Queue for a lock until it is granted, the statement is cancelled, or lock_timeout (55P03)."""
+        """Queue for a lock and wait until it is granted.
+
+        Raises what cancels the statement, DeadlockDetected (40P01), LockNotAvailable (55P03).
+        """
         waiter = self.locks.enqueue(transaction, resource, mode)
         timer = None
         if transaction.lock_timeout_ms:
@@ -184,7 +202,10 @@ class TransactionManager:
         return self._rows.get(table.storage_id, 1000)
 
     def raise_watermark(self, watermark: int) -> Waiter[int]:
-        """Propose a new garbage collection watermark for the group, held back by running transactions' snapshots."""
+        """Propose a new garbage collection watermark for the group.
+
+        Held back by running transactions' snapshots.
+        """
         watermark = min(watermark, self._oldest_snapshot())
         if watermark <= self.group.watermark:
             done: Waiter[int] = Waiter()
@@ -194,7 +215,10 @@ class TransactionManager:
         return self.replicator.propose(self.group.group_id, encode_effects(effects), effects)
 
     def collect(self, position: bytes, limit: int) -> tuple[bytes | None, int]:
-        """Collect garbage as ``DataGroup.collect``, and see to it that the engine commits what was removed."""
+        """Collect garbage as ``DataGroup.collect``.
+
+        Sees to it that the engine commits what was removed.
+        """
         following, removed = self.group.collect(position, limit)
         if removed:
             self.replicator.note_local_change(removed * REMOVED_BYTES)

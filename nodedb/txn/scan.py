@@ -1,26 +1,35 @@
-"""Scans of one statement: committed versions at a timestamp, with the transaction's earlier writes merged in.
+"""Scans of one statement.
 
-No engine cursor outlives a batch: each batch re-seeks by key (STYLE section 3). Batches grow from the limit's size to
-``BATCH_ROWS``, so ``LIMIT 1`` reads little and a full scan reads much at a time.
+Committed versions at a timestamp, with the transaction's earlier writes merged in.
+
+No engine cursor outlives a batch: each batch re-seeks by key (STYLE section 3). Batches grow from
+the limit's size to ``BATCH_ROWS``, so ``LIMIT 1`` reads little and a full scan reads much at a
+time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from nodedb.kv.group import DataGroup, Item
-from nodedb.txn.table_codec import TableCodec
 from nodedb.txn.transaction import PAYLOAD, Transaction
-from sql.types.base import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nodedb.kv.group import DataGroup, Item
+    from nodedb.txn.table_codec import TableCodec
+    from sql.types.base import Row
 
 BATCH_ROWS: Final = 1024
 FIRST_BATCH_ROWS: Final = 64
 
 
 class BufferedScan:
-    """Yields (key, payload) batches of several ranges in key order, or descending; the ranges may come in any."""
+    """Yields (key, payload) batches of several ranges in key order, or descending.
+
+    The ranges may come in any.
+    """
 
     __slots__ = (
         "_before_command",
@@ -75,7 +84,9 @@ class BufferedScan:
     def _merge(
         self, items: list[Item], start: bytes, end: bytes, bound: bytes | None, limit: int
     ) -> tuple[list[Item], bytes | None]:
-        """Put the transaction's earlier writes over committed items that cover ``[start, end)`` up to ``bound``.
+        """Put the transaction's earlier writes over committed items.
+
+        ``items`` cover ``[start, end)`` up to ``bound``.
 
         Returns at most ``limit`` of both together, and the bound that these cover.
         """
@@ -92,7 +103,8 @@ class BufferedScan:
             islice(keys.irange(start, end, inclusive=(True, False), reverse=reverse), limit + 1)
         )
         if len(chosen) > limit:
-            # More buffered keys than fit: cover less, and read the committed rest again with the next batch.
+            # More buffered keys than fit: cover less, and read the committed rest again with the
+            # next batch.
             chosen.pop()
             if reverse:
                 bound = chosen[-1]
@@ -117,7 +129,10 @@ class BufferedScan:
 
 
 def _in_order(ranges: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Sort ranges and join those that overlap, so that a row comes once and in the index's order."""
+    """Sort ranges and join those that overlap.
+
+    A row then comes once, and in the index's order.
+    """
     joined: list[tuple[bytes, bytes]] = []
     for start, end in sorted(ranges):
         if start >= end:

@@ -1,8 +1,8 @@
 """Running values of sequences: outside transactions, durable before they are shown.
 
-A sequence's value is one key of the data group, written ``PREALLOCATED`` values ahead, so most calls touch memory only; a crash
-skips what was reserved and not used, as in PostgreSQL ("Sequence Manipulation Functions": gaps may occur). A clean stop writes
-the exact values back.
+A sequence's value is one key of the data group, written ``PREALLOCATED`` values ahead, so most
+calls touch memory only; a crash skips what was reserved and not used, as in PostgreSQL ("Sequence
+Manipulation Functions": gaps may occur). A clean stop writes the exact values back.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class _Running:
         self.steps: tuple[int, int, int] | None = None
         """Increment and bounds that the reservation was made with: changed ones void it."""
         self.epoch = 0
-        """Grows when the value is set from outside: a reservation under way then counts for nothing."""
+        """Grows when the value is set from outside.
+
+        A reservation under way then counts for nothing.
+        """
         self.reserving: _Gate | None = None
 
 
@@ -137,7 +140,10 @@ class Sequences:
         return manager.replicator.propose(manager.group.group_id, encode_effects(effects), effects)
 
     def restore(self, sequence: Sequence, last: int, is_called: bool) -> None:  # noqa: FBT001  a state
-        """Put back what stood before a transaction that was rolled back; durable with the next flush."""
+        """Put back what stood before a transaction that was rolled back.
+
+        Durable with the next flush.
+        """
         running = self._find(sequence)
         self._set(running, last, is_called=is_called)
         self._propose(sequence.storage_id or sequence.id, last, is_called=is_called)

@@ -1,16 +1,16 @@
 """The executor's view of rows: one statement of one transaction, over buffer, locks and versions.
 
-Implements ``sql.executor.store.Store``. A read merges the transaction's earlier writes over the group's state at the
-statement's timestamp. A write locks its keys first, then checks the newest state under those locks, then buffers.
+Implements ``sql.executor.store.Store``. A read merges the transaction's earlier writes over the
+group's state at the statement's timestamp. A write locks its keys first, then checks the newest
+state under those locks, then buffers.
 
-READ COMMITTED as PostgreSQL has it: a row changed since the statement's snapshot is handed back in its newest version for the
-executor to check again; unique checks always look at the newest state, because the lock on the key
-(present or absent) makes that state final for us.
+READ COMMITTED as PostgreSQL has it: a row changed since the statement's snapshot is handed back in
+its newest version for the executor to check again; unique checks always look at the newest state,
+because the lock on the key (present or absent) makes that state final for us.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
@@ -31,12 +31,14 @@ from sql.executor.store import (
     TableAccess,
     WaitPolicy,
 )
-from sql.types.base import Datum, Row
 from sql.types.io import FormatContext, text_output
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
     from nodedb.txn.manager import TransactionManager
     from nodedb.txn.transaction import Transaction
+    from sql.types.base import Datum, Row
 
 STRENGTHS: Final[dict[str, int]] = {
     "key share": ROW_KEY_SHARE,
@@ -52,7 +54,10 @@ _SEEK_ROWS: Final = 8
 
 
 class StatementStore:
-    """Rows as one statement sees them: committed at or below ``timestamp``, or written by earlier commands."""
+    """Rows as one statement sees them.
+
+    Committed at or below ``timestamp``, or written by earlier commands.
+    """
 
     __slots__ = ("_contended", "_group", "_manager", "_transaction", "before_command", "timestamp")
 
@@ -87,14 +92,20 @@ class StatementStore:
         return self._group.read(key, self.timestamp)
 
     def newest_payload(self, key: bytes) -> bytes | None:
-        """Return what a key holds now: this transaction's last write, else the newest committed version."""
+        """Return what a key holds now.
+
+        This transaction's last write, else the newest committed version.
+        """
         write = self._transaction.writes.get(key)
         if write is not None:
             return write[PAYLOAD] or None
         return self._group.newest(key)
 
     def check_serializable(self, key: bytes) -> None:
-        """Refuse to change, in a snapshot transaction, a locked key that somebody changed since the snapshot (40001)."""
+        """In a snapshot transaction refuse to change a locked key that is newer than the snapshot.
+
+        Raises SerializationFailure (40001).
+        """
         transaction = self._transaction
         if transaction.is_snapshot and key not in transaction.writes:
             timestamp, payload = self._group.newest_version(key)
@@ -229,7 +240,8 @@ class StatementStore:
     async def insert(self, access: TableAccess, rows: Sequence[Row]) -> None:
         """Insert rows with their index entries; UniqueViolation (23505) on a key that exists.
 
-        Waits only where a key is locked by somebody else; all rows up to there go in without a pause.
+        Waits only where a key is locked by somebody else; all rows up to there go in without a
+        pause.
         """
         codec = codec_of(access.table)
         makers = dict(access.makers) if access.makers else _NO_MAKERS
@@ -306,7 +318,10 @@ class StatementStore:
         return at
 
     def _enter(self, codec: TableCodec, makers: dict[int, Any], row: Row, key: bytes) -> bool:
-        """Write a new row's index entries; False when one is locked by somebody else, and nothing was written."""
+        """Write a new row's index entries.
+
+        False when one is locked by somebody else, and nothing was written.
+        """
         clustering = codec.clustering_of(row)
         vshard = codec.vshard(key, clustering)
         entries: list[tuple[bytes, int, UniqueViolation | None]] = []
@@ -338,9 +353,12 @@ class StatementStore:
     async def add_index_entries(
         self, access: TableAccess, index_id: int, rows: Sequence[Row]
     ) -> None:
-        """Write one index's entries of existing rows; UniqueViolation (23505) when two have the same key.
+        """Write one index's entries of existing rows.
 
-        The caller holds a table lock that keeps all writers out, so the entries need no locks of their own.
+        UniqueViolation (23505) when two have the same key.
+
+        The caller holds a table lock that keeps all writers out, so the entries need no locks of
+        their own.
         """
         codec = codec_of(access.table)
         index = codec.index_by_id[index_id]
@@ -364,12 +382,30 @@ class StatementStore:
             put(key, codec.encode_clustering(clustering), vshard_of(key[6:]))
 
     async def insert_or_conflict(
+        self,
+        access: TableAccess,
+        row: Row,
+        arbiters: tuple[int, ...],
+        *,
+        lock_existing: bool = True,
+    ) -> Row | None:
+        """Insert one row or return the row it conflicts with.
+
+        That one is locked unless told otherwise (DO NOTHING needs no lock).
+
+        An arbiter never raises: its key is either ours, locked and absent, until the row is in, or
+        somebody's row.
+        """
+        mark = len(self._transaction.held)
+        found = await self._find_conflict(access, row, arbiters)
+        if found is not None and not lock_existing:
+            self._manager.locks.release_since(self._transaction, mark)
+        return found
+
+    async def _find_conflict(
         self, access: TableAccess, row: Row, arbiters: tuple[int, ...]
     ) -> Row | None:
-        """Insert one row, or return the row it conflicts with, locked.
-
-        An arbiter never raises: its key is either ours, locked and absent, until the row is in, or somebody's row.
-        """
+        """Insert one row, or return the locked row that is in its way."""
         codec = codec_of(access.table)
         makers = dict(access.makers)
         if codec.rowid_position >= 0:
@@ -397,9 +433,12 @@ class StatementStore:
         return None
 
     async def _lock_holder(self, codec: TableCodec, entry_key: bytes) -> Row | None:
-        """Lock the row that a unique entry points to; without one lock the entry itself, and return None.
+        """Lock the row that a unique entry points to.
 
-        Rows are locked before their entries, as UPDATE and DELETE do: the other way round would deadlock with them.
+        Without one lock the entry itself, and return None.
+
+        Rows are locked before their entries, as UPDATE and DELETE do: the other way round would
+        deadlock with them.
         """
         locks, transaction = self._manager.locks, self._transaction
         while True:
@@ -436,7 +475,10 @@ class StatementStore:
                 await self._wait_for_contended()
 
     def _update_now(self, codec: TableCodec, makers: dict[int, Any], old: Row, new: Row) -> bool:
-        """Replace a row; False when one of its new keys is locked by somebody else, and nothing was written."""
+        """Replace a row.
+
+        False when one of its new keys is locked by somebody else, and nothing was written.
+        """
         old_clustering = codec.clustering_of(old)
         clustering = codec.clustering_of(new)
         key = old_key = codec.rows.key(old_clustering)
@@ -512,7 +554,10 @@ class StatementStore:
         return True
 
     def _carry_out(self, change: _Change) -> None:
-        """Write what goes, then what comes; what has to wait for its key comes when the key is free."""
+        """Write what goes, then what comes.
+
+        What has to wait for its key comes when the key is free.
+        """
         transaction = self._transaction
         for key, vshard in change.gone:
             transaction.put(key, b"", vshard)
@@ -556,7 +601,10 @@ class StatementStore:
 
 
 class _Change:
-    """What one row's change does to keys: those that go, then those that come, some of them when their key is free."""
+    """What one row's change does to keys.
+
+    Those that go, then those that come, some of them when their key is free.
+    """
 
     __slots__ = ("come", "gone")
 

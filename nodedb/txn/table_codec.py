@@ -1,11 +1,15 @@
-"""How one version of a table is laid out in keys and values: compiled once per descriptor, then called per row.
+"""How one version of a table is laid out in keys and values.
+
+Compiled once per descriptor, then called per row.
 
 Clustered row:     key ``prefix(storage, 1) | clustering key``         value: the row
-Unique entry:      key ``prefix(storage, i) | index key``              value: the clustering key's values
-Other entry:       key ``prefix(storage, i) | index key | clustering`` value: the clustering key's values
+Unique entry:      key ``prefix(storage, i) | index key``              value: the clustering key's
+values Other entry:       key ``prefix(storage, i) | index key | clustering`` value: the clustering
+key's values
 
-A unique entry with a NULL in its key (and NULLs distinct) takes the second form, for it conflicts with nothing. Unique
-entries are distributed by their own key; the others live with their row (ARCHITECTURE section 4).
+A unique entry with a NULL in its key (and NULLs distinct) takes the second form, for it conflicts
+with nothing. Unique entries are distributed by their own key; the others live with their row
+(ARCHITECTURE section 4).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +19,7 @@ from typing import Any, Final
 from nodedb.kv.keys import index_prefix, vshard_of
 from nodedb.storage.key_codec import KeyColumn, key_encoder, prefix_encoder, prefix_end
 from nodedb.storage.row_codec import RowCodec, row_codec
-from sql.catalog.descriptor import PRIMARY_INDEX_ID, Index, Table
+from sql.catalog.descriptor import PRIMARY_INDEX_ID, Index, IndexKey, Table
 from sql.executor.store import KeySpan
 from sql.types.base import Datum, Row, SqlType
 from sql.types.catalog import BOOL, type_by_oid
@@ -29,7 +33,7 @@ def _getter(positions: Sequence[int]) -> Callable[[Row], Values]:
     if len(positions) == 1:
         position = positions[0]
         return lambda row: (row[position],)
-    return itemgetter(*positions)  # type: ignore[return-value]  # two or more: a tuple
+    return itemgetter(*positions)
 
 
 class KeySpace:
@@ -110,7 +114,7 @@ class IndexCodec:
         return self.entries.key(values + clustering), False
 
 
-def _key_type(table: Table, key: Any) -> SqlType:
+def _key_type(table: Table, key: IndexKey) -> SqlType:
     if key.position >= 0:
         return table.columns[key.position].type
     found = type_by_oid(key.type_oid)
@@ -183,8 +187,11 @@ def _missing(column: Any) -> Datum:
 
 
 def codec_of(table: Table) -> TableCodec:
-    """Return the table's codec, kept on the descriptor itself: both are immutable and die together."""
+    """Return the table's codec, kept on the descriptor itself.
+
+    Both are immutable and die together.
+    """
     found = table.__dict__.get(_CACHE_KEY)
     if found is None:
         found = table.__dict__[_CACHE_KEY] = TableCodec(table)
-    return found  # type: ignore[no-any-return]
+    return found

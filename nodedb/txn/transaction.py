@@ -1,22 +1,26 @@
 """One transaction: its write buffer, its locks, its savepoints.
 
-Writes stay here until COMMIT. Each key has the newest buffered write first and the older ones of the same
-transaction behind it, tagged with the command that made them, so that a statement sees what earlier
-statements wrote and not its own (PostgreSQL's command ids). The undo log gives savepoints and statement
-atomicity: rolling back to a mark restores, key by key, what stood there.
+Writes stay here until COMMIT. Each key has the newest buffered write first and the older ones of
+the same transaction behind it, tagged with the command that made them, so that a statement sees
+what earlier statements wrote and not its own (PostgreSQL's command ids). The undo log gives
+savepoints and statement atomicity: rolling back to a mark restores, key by key, what stood there.
 
-Shape of a buffered write: the plain tuple ``(command, payload, vshard, older)``. ``payload`` b"" deletes; ``older`` is the
-same key's previous buffered write, or None. A bulk load makes millions of them.
+Shape of a buffered write: the plain tuple ``(command, payload, vshard, older)``. ``payload`` b""
+deletes; ``older`` is the same key's previous buffered write, or None. A bulk load makes millions of
+them.
 """
 
-from collections.abc import Hashable
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sortedcontainers import SortedList
+from sortedcontainers import SortedList  # type: ignore[import-untyped]  # ships no types
 
-from nodedb.kv.locks import LockRequest
 from nodedb.waiter import Interrupts
 from sql.errors import ConfigurationLimitExceeded, UniqueViolation
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from nodedb.kv.locks import LockRequest
 
 PREFIX_BYTES: Final = 6
 COMMAND: Final = 0
@@ -45,7 +49,10 @@ class _IndexKeys:
 
 
 class Postponed(NamedTuple):
-    """A row or entry of a deferrable constraint whose key is still taken; it goes in when the key comes free."""
+    """A row or entry of a deferrable constraint whose key is still taken.
+
+    It goes in when the key comes free.
+    """
 
     payload: bytes
     vshard: int
@@ -56,7 +63,8 @@ class Transaction:
     """A transaction in progress. ``started`` orders transactions by age for deadlock victims.
 
     ``is_snapshot``: all statements read at one timestamp (REPEATABLE READ), not each at its own.
-    ``snapshot`` is the oldest timestamp that one of its statements reads at, 0 before the first; ``began`` is monotonic seconds.
+    ``snapshot`` is the oldest timestamp that one of its statements reads at, 0 before the first;
+    ``began`` is monotonic seconds.
     """
 
     __slots__ = (
@@ -121,7 +129,10 @@ class Transaction:
             self.check_size()
 
     def check_size(self) -> None:
-        """Refuse a transaction that writes too much; callers that append to the buffer themselves call this."""
+        """Refuse a transaction that writes too much.
+
+        Callers that append to the buffer themselves call this.
+        """
         if self.byte_count > self._bytes_max:
             raise ConfigurationLimitExceeded(
                 "transaction writes too much",
@@ -183,7 +194,7 @@ class Transaction:
         self.postponed.setdefault(key, []).append(Postponed(payload, vshard, violation))
 
     def key_is_free(self, key: bytes) -> None:
-        """A key was deleted: what waited for it goes in."""
+        """Let in what waited for a key that was deleted."""
         waiting = self.postponed.get(key)
         if waiting is not None:
             first = waiting.pop(0)

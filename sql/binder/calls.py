@@ -306,12 +306,7 @@ def prepare_arguments(
     declared = candidate.types
     result = routine.return_type
     if not POLYMORPHIC.isdisjoint(declared):
-        try:
-            types, result = polymorphic_signature(state, declared, args, result)
-        except Exception as error:
-            if hasattr(error, "at"):
-                raise error.at(span) from None
-            raise
+        types, result = polymorphic_signature(state, declared, args, result)
     else:
         types = declared
     if routine.name == "pg_typeof" and isinstance(args[0], Const):

@@ -340,7 +340,15 @@ def _field(state: BindState, node: FieldSelect, scope: Scope) -> BoundExpr:
     operand = bind(state, node.operand, scope)
     if node.field == "*":
         raise FeatureNotSupported('row expansion via "*" is not supported here', span=node.span)
-    return select_field(state, operand, node.field, node.span)
+    try:
+        return select_field(state, operand, node.field, node.span)
+    except UndefinedColumn:
+        if type(node.operand) is not ColumnRef or not isinstance(operand, RowExpr):
+            raise
+        # Of a table's row PostgreSQL speaks as of the table.
+        raise UndefinedColumn(
+            f"column {node.operand.parts[-1]}.{node.field} does not exist", span=node.operand.span
+        ) from None
 
 
 def select_field(state: BindState, operand: BoundExpr, name: str, span: Span) -> BoundExpr:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from sql.ast.query import OperatorName
 from sql.binder.bound import BoundExpr, CallExpr, Const
 from sql.binder.coerce import coerce
-from sql.binder.resolve import POLYMORPHIC, substitute
+from sql.binder.resolve import COMPATIBLE_FAMILY, POLYMORPHIC, substitute
 from sql.errors import (
     AmbiguousFunction,
     DatatypeMismatch,
@@ -16,7 +16,7 @@ from sql.errors import (
     UndefinedFunction,
 )
 from sql.functions.registry import Function, Operator
-from sql.types.catalog import RECORD, UNKNOWN
+from sql.types.catalog import RECORD, TEXT, UNKNOWN
 
 if TYPE_CHECKING:
     from sql.binder.state import BindState
@@ -106,6 +106,11 @@ def polymorphic_signature(
     actual = tuple(a.type for a in args)
     types = state.resolver.polymorphic_types(declared, actual)
     assert types is not None
+    # Where all arguments of the anycompatible family are unknown literals, they are text.
+    types = tuple(
+        (substitute(d, TEXT) or t) if t is UNKNOWN and d in COMPATIBLE_FAMILY else t
+        for t, d in zip(types, declared, strict=True)
+    )
     unresolved = any(
         t is UNKNOWN and d in POLYMORPHIC for t, d in zip(types, declared, strict=True)
     )

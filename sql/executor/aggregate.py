@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from sql.executor.node import Batches, Node, RowMeter, chunks, row_bytes
+from sql.executor.node import HASH_ENTRY_BYTES, Batches, Node, RowMeter, chunks, row_bytes
 from sql.executor.ordering import SortSpec, sorted_positions
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _GROUP_BYTES: Final = 200
 _SLOT_BYTES: Final = 40
+_SAMPLE_ROWS: Final = 4
 
 
 def state_creator(
@@ -39,7 +40,8 @@ class AggregateSlot:
 
     With ``specs`` or ``distinct`` the slot collects (arguments and sort keys) and steps through
     them, sorted, at the end. ``direct`` computes an ordered set's direct arguments from a
-    group's values.
+    group's values. ``sample(row, context)`` computes what the slot keeps of a row, where that is
+    more than the row's own datums; it must not fail after the row was accumulated.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class AggregateSlot:
         distinct: bool,
         specs: Sequence[SortSpec],
         direct: LoopCode | None,
+        sample: Callable[..., Row] | None,
     ) -> None:
         self._aggregate = aggregate
         self._types = types
@@ -60,12 +63,25 @@ class AggregateSlot:
         self.direct = direct
         self.collects = distinct or bool(specs) or aggregate.ordered_set
         self.grows = self.collects or aggregate.grows
+        self._sample = sample
+        self._entry_bytes = 0
+        if self.collects:
+            self._entry_bytes = 64 + (HASH_ENTRY_BYTES + 64 if distinct else 0)
+            self._entry_bytes += 72 + 48 * len(self._specs)
         if distinct:
             self._collector: Callable[[], Any] | None = dict
         elif self.collects:
             self._collector = list
         else:
             self._collector = None
+
+    def batch_bytes(self, rows: Sequence[Row], context: ExecutionContext) -> int:
+        """Estimate what a slot that grows keeps of a batch."""
+        kept: Sequence[Row] = rows
+        if self._sample is not None:
+            step = -(-len(rows) // _SAMPLE_ROWS)
+            kept = [self._sample(row, context) for row in rows[::step]]
+        return len(rows) * (row_bytes(kept) + self._entry_bytes)
 
     def creator(self, context: ExecutionContext) -> Callable[[], Any]:
         """Return what makes a new group's slot in this execution."""
@@ -115,7 +131,7 @@ class AggregateNode(Node):
         self._group_count = group_count
         self._grouping_values = tuple(grouping_values)
         self._grouped = tuple(grouped)
-        self._grows = any(slot.grows for slot in slots)
+        self._growing = [slot for slot in slots if slot.grows]
 
     def title(self) -> str:
         """Return EXPLAIN's name."""
@@ -157,8 +173,8 @@ class AggregateNode(Node):
             if total > known:
                 meter.add_bytes((total - known) * group_bytes)
                 known = total
-            if self._grows:
-                meter.add_bytes(row_bytes(rows) * len(rows))
+            for slot in self._growing:
+                meter.add_bytes(slot.batch_bytes(rows, context))
             await context.checkpoint()
 
     async def _call(
@@ -221,7 +237,7 @@ class DistinctNode(Node):
                         seen.add(key)
                         out.append(row)
                 if out:
-                    meter.add(out)
+                    meter.add_bytes(len(out) * (row_bytes(keys) + HASH_ENTRY_BYTES))
                     yield out
                 await context.checkpoint()
         finally:
@@ -307,14 +323,18 @@ class SetOperationNode(Node):
         left = self.children[0].open(context)
         try:
             while rows := await right.next_batch():
-                for key in self._right_keys.call(rows, context):
+                keys = self._right_keys.call(rows, context)
+                known = len(counts)
+                for key in keys:
                     counts[key] = counts.get(key, 0) + 1
-                meter.add(rows)
+                meter.add_bytes((len(counts) - known) * (row_bytes(keys) + HASH_ENTRY_BYTES))
                 await context.checkpoint()
             choose = self._intersected if self._operator == "intersect" else self._excepted
             while rows := await left.next_batch():
                 keys = self._left_keys.call(rows, context)
+                known = len(counts)
                 out = [row for key, row in zip(keys, rows, strict=True) if choose(counts, key)]
+                meter.add_bytes((len(counts) - known) * (row_bytes(keys) + HASH_ENTRY_BYTES))
                 if out:
                     yield out
                 await context.checkpoint()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sql.executor.node import Batches, Node, Operator, RowMeter
+from sql.executor.node import HASH_ENTRY_BYTES, Batches, Node, Operator, RowMeter
 from sql.executor.scan import StagedNode
 
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ class RecursiveUnionNode(Node):
                     if self._keys is not None:
                         rows = _unseen(rows, self._keys.call(rows, context), seen)
                         meter.add(rows)
+                        meter.add_bytes(len(rows) * HASH_ENTRY_BYTES)
                     if rows:
                         work_meter.add(rows)
                         work += rows

@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sql.executor.node import BATCH_ROWS, SLOTS, Batches, Node, Operator, RowMeter, chunks
+from sql.executor.node import (
+    BATCH_ROWS,
+    HASH_ENTRY_BYTES,
+    SLOTS,
+    Batches,
+    Node,
+    Operator,
+    RowMeter,
+    chunks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +27,8 @@ if TYPE_CHECKING:
     from sql.functions.context import ExecutionContext
     from sql.types.base import Row
 
+_MATCHES_BYTES: Final = 80
+"""The list of the rows of one key."""
 _INDEX_KEYS: Final = 64
 """Keys looked up at once in an index where each may find any number of rows."""
 _KIND_WORDS = {
@@ -90,10 +101,17 @@ class HashJoinNode(JoinNode):
         probe: LoopCode,
         build: LoopCode,
         unmatched: Callable[..., list[Row]] | None,
+        *,
+        key_count: int,
     ) -> None:
         super().__init__(layout, left, right, kind, probe)
         self._build = build
         self._unmatched = unmatched
+        self._entry_bytes = HASH_ENTRY_BYTES + _MATCHES_BYTES
+        if key_count > 1:
+            self._entry_bytes += 64 + 8 * key_count
+        if unmatched is not None:
+            self._entry_bytes += HASH_ENTRY_BYTES
 
     async def run(self, context: ExecutionContext) -> Batches:
         """Yield joined rows in the left input's order, then right rows without partner."""
@@ -106,7 +124,7 @@ class HashJoinNode(JoinNode):
         try:
             while rows := await right.next_batch():
                 meter.add(rows)
-                meter.add_bytes(96 * len(rows))
+                meter.add_bytes(self._entry_bytes * len(rows))
                 done = self._build.call(rows, context, table)
                 if self._build.is_async:
                     await done

@@ -26,7 +26,9 @@ INSTRUMENTATION: Final = "executor.instrumentation"
 OrderKey = tuple[int, bool, bool]
 """Column id, descending, nulls first."""
 Batches = AsyncGenerator[list["Row"], None]
-_SAMPLE_ROWS: Final = 4
+_SAMPLE_ROWS: Final = 8
+HASH_ENTRY_BYTES: Final = 80
+"""One entry of a set or dictionary, its share of the free slots and of the growing included."""
 
 
 class Operator:
@@ -149,7 +151,7 @@ async def read_all(node: Node, context: ExecutionContext, meter: RowMeter) -> li
 
 
 class RowMeter:
-    """Memory that one operator holds in rows, estimated from the first rows of each batch."""
+    """Memory that one operator holds in rows, estimated from a sample of each batch."""
 
     __slots__ = ("_memory", "bytes")
 
@@ -173,21 +175,30 @@ class RowMeter:
 
 
 def row_bytes(rows: Sequence[Row]) -> int:
-    """Estimate the bytes of one row, with its list entry, from a sample of the first."""
-    sample = rows[:_SAMPLE_ROWS]
-    if not sample:
+    """Estimate the bytes of one row, with its list entry, from a sample of them."""
+    count = len(rows)
+    if not count:
         return 0
-    return 8 + sum(datum_bytes(row) for row in sample) // len(sample)
+    sample = rows if count <= _SAMPLE_ROWS else rows[:: -(-count // _SAMPLE_ROWS)]
+    return 8 + sum(map(datum_bytes, sample)) // len(sample)
 
 
 def datum_bytes(datum: Any) -> int:
-    """Estimate the bytes of a datum; containers count what they contain."""
+    """Estimate the bytes that a datum takes of the allocator; containers count what they contain.
+
+    Small integers, truth values and NULL are shared objects and cost nothing.
+    """
+    kind = type(datum)
+    if kind is int:
+        return 0 if -6 < datum < 257 else (getsizeof(datum) + 15) & -16
+    if datum is None or kind is bool:
+        return 0
     if isinstance(datum, (tuple, list)):
-        return getsizeof(datum) + sum(map(datum_bytes, datum))
+        return ((getsizeof(datum) + 15) & -16) + sum(map(datum_bytes, datum))
     elements = getattr(datum, "elements", None)
     if elements is not None:
         return 64 + datum_bytes(elements)
-    return getsizeof(datum)
+    return (getsizeof(datum) + 15) & -16
 
 
 def chunks(rows: Sequence[Row]) -> list[list[Row]]:

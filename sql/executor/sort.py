@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sql.types.base import Row
 
 _TOP_ROWS_MIN: Final = 4096
+_SORTING_BYTES: Final = 56
+"""What sorting needs per row beside row and key: the row's number and its places in lists."""
 LimitValue = Callable[["ExecutionContext"], Any]
 
 
@@ -33,6 +35,11 @@ class SortNode(Node):
         self._keys = keys
         self._specs = tuple(specs)
         self.bound: Callable[[ExecutionContext], Any] | None = None
+        self._sorting_bytes = _SORTING_BYTES + sum(
+            16 if spec.to_key is None else 88 for spec in specs
+        )
+        if len(specs) > 1:
+            self._sorting_bytes += 64
 
     async def run(self, context: ExecutionContext) -> Batches:
         """Yield the rows in order; equal rows stay in the input's order."""
@@ -45,14 +52,19 @@ class SortNode(Node):
         try:
             while batch := await operator.next_batch():
                 more = self._keys.call(batch, context)
-                keys += await more if self._keys.is_async else more
+                if self._keys.is_async:
+                    more = await more
+                keys += more
                 rows += batch
                 meter.add(batch)
+                meter.add(more)
+                meter.add_bytes(len(batch) * self._sorting_bytes)
                 if most is not None and len(rows) > most:
                     order = sorted_positions(keys, self._specs)[:bound]
                     rows, keys = [rows[at] for at in order], [keys[at] for at in order]
                     meter.release()
                     meter.add(rows)
+                    meter.add(keys)
                 await context.checkpoint()
             operator.close()
             order = sorted_positions(keys, self._specs)

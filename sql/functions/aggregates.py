@@ -169,11 +169,12 @@ def _register_averages() -> None:
 
 
 def _smaller(compared: Callable[[Any, Any], int]) -> Callable[[Any, Any], Any]:
-    return lambda a, b: a if compared(a, b) <= 0 else b
+    # Of equal values that look different (1 day, 24:00:00) the later one is kept.
+    return lambda a, b: a if compared(a, b) < 0 else b
 
 
 def _larger(compared: Callable[[Any, Any], int]) -> Callable[[Any, Any], Any]:
-    return lambda a, b: a if compared(a, b) >= 0 else b
+    return lambda a, b: a if compared(a, b) > 0 else b
 
 
 def _register_extremes() -> None:

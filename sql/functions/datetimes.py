@@ -320,6 +320,8 @@ def _make_date(year: int, month: int, day: int) -> int:
 def _clock(hour: int, minute: int, seconds: float) -> int | None:
     if seconds - seconds != 0.0 or not (0 <= hour <= 24 and 0 <= minute <= 59):
         return None
+    if not abs(seconds) < 1000.0:
+        return None
     us = round(seconds * USECS_PER_SECOND)
     total = (hour * 60 + minute) * 60 * USECS_PER_SECOND + us
     if not 0 <= us <= 60 * USECS_PER_SECOND or total > USECS_PER_DAY:
@@ -328,7 +330,7 @@ def _clock(hour: int, minute: int, seconds: float) -> int | None:
 
 
 def _seconds_text(seconds: float) -> str:
-    return f"{seconds:02g}"
+    return f"{seconds:02g}".replace("nan", "NaN").replace("inf", "Infinity")
 
 
 @implements("make_time(int4,int4,float8)")

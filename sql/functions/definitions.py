@@ -4,7 +4,7 @@ Source: PostgreSQL docs, "System Catalog Information Functions".
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import cast
 
 import msgspec
 
@@ -201,8 +201,7 @@ def _with_short_names(catalog: Catalog, query: Query) -> Query:
         is_same = found is not None and getattr(found, "id", 0) == node.relation_id
         return msgspec.structs.replace(node, name=name) if is_same else node
 
-    result: Any = transform(query, change)
-    return result
+    return cast("Query", transform(query, change))
 
 
 @implements("pg_get_viewdef(text)", "pg_get_viewdef(text,bool)", context=True)

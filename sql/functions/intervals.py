@@ -32,6 +32,9 @@ def checked_interval(months: int, days: int, us: int) -> Interval:
     raise DatetimeFieldOverflow("interval out of range")
 
 
+_SECONDS_END: Final = 2.0**63 / USECS_PER_SECOND
+
+
 @implements("interval_pl(interval,interval)")
 def interval_add(a: Interval, b: Interval) -> Interval:
     """Add field by field."""
@@ -167,7 +170,7 @@ def _make_interval(
     mins: int = 0,
     secs: float = 0.0,
 ) -> Interval:
-    if secs - secs != 0.0:
+    if not abs(secs) < _SECONDS_END:
         raise DatetimeFieldOverflow("interval out of range")
     us = round(secs * USECS_PER_SECOND)
     return checked_interval(

@@ -184,14 +184,14 @@ _ONE_MINUS_COS_60: Final = 1.0 - math.cos(math.radians(60.0))
 
 
 def _sin_first_quadrant(degrees: float) -> float:
-    """Scale so that sind(30) and sind(90) come out exact."""
-    if degrees <= 30.0:
+    """Scale so that sind(30) and sind(90) come out exact; NaN stays NaN."""
+    if not degrees > 30.0:
         return math.sin(math.radians(degrees)) / _SIN_30 / 2.0
     return _cos_first_octant(90.0 - degrees)
 
 
 def _cos_first_octant(degrees: float) -> float:
-    if degrees <= 60.0:
+    if not degrees > 60.0:
         return 1.0 - (1.0 - math.cos(math.radians(degrees))) / _ONE_MINUS_COS_60 / 2.0
     return _sin_first_quadrant(90.0 - degrees)
 

@@ -184,6 +184,8 @@ class _NumberWriter:
     def _ordinal(self, name: str) -> None:
         if self._digits[:1] == "#" or self._sign == "-" or self._template.decimal:
             return
+        if self._digits == ".":
+            raise InvalidTextRepresentation('"." is not a number')
         suffix = ordinal_suffix(int(self._digits or "0"))
         self._out.append(suffix if name[0] == "T" else suffix.lower())
 

@@ -15,6 +15,7 @@ from sql.ast.keywords import BARE_LABELS, COL_NAME, KEYWORDS, RESERVED, TYPE_FUN
 from sql.catalog.descriptor import Check, ForeignKey, Schema, Sequence, Table, View
 from sql.errors import (
     InvalidParameterValue,
+    NullValueNotAllowed,
     SqlError,
     UndefinedColumn,
     UndefinedObject,
@@ -40,6 +41,7 @@ from sql.types.catalog import (
     type_by_oid,
 )
 from sql.types.io import binary_output
+from sql.types.numeric import numeric_out
 from sql.types.timezone import find_zone, zone_names
 from sql.types.typmod import format_type
 
@@ -286,6 +288,8 @@ def _toward_zero(value: int, divisor: int) -> int:
 
 @implements("pg_size_pretty(numeric)")
 def _size_pretty_numeric(size: Decimal) -> str:
+    if not size.is_finite():
+        return f"{numeric_out(size)} PB"
     if abs(size) < 10 * 1024:
         return f"{size:f} bytes"
     return _size_pretty(int(size.to_integral_value(rounding=ROUND_HALF_UP)))
@@ -626,6 +630,8 @@ def _timezone_names(context: ExecutionContext) -> list[tuple[Datum, ...]]:
 def _options_to_table(options: ArrayValue) -> list[tuple[str, str | None]]:
     rows: list[tuple[str, str | None]] = []
     for option in options.elements:
+        if option is None:
+            raise NullValueNotAllowed("null array element not allowed in this context")
         name, equals, value = option.partition("=")
         rows.append((name, value if equals else None))
     return rows

@@ -6,8 +6,8 @@ as a whole may have.
 Source: PostgreSQL docs, "SELECT".
 """
 
-from collections.abc import Callable
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import Final, Literal
 
 from msgspec.structs import replace

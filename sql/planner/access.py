@@ -74,6 +74,7 @@ class KeyColumn:
 class AccessPath:
     """One way to read the table: the spans' parts and what remains to filter."""
 
+    table: Table
     index: Index | None
     keys: list[KeyColumn]
     fixed: list[Sargable] = field(default_factory=list)
@@ -190,9 +191,15 @@ def _like_prefix(condition: b.CallExpr, left: b.ColumnVar, right: Any) -> list[S
     return found
 
 
-def index_keys(scan: b.TableScan, index: Index | None) -> list[KeyColumn]:
-    """Return an index's keys in terms of the scan's columns."""
+def index_keys(
+    scan: b.TableScan, index: Index | None, pseudo: Sequence[tuple[int, SqlType]] = ()
+) -> list[KeyColumn]:
+    """Return an index's keys in terms of the scan's columns.
+
+    ``pseudo`` has the columns that stand for its expressions, in order, if they may be used.
+    """
     table = scan.table
+    expressions = iter(pseudo)
     if index is None:
         return [
             KeyColumn(scan.columns[p].id, table.columns[p].type, False, False, True)  # noqa: FBT003
@@ -201,8 +208,9 @@ def index_keys(scan: b.TableScan, index: Index | None) -> list[KeyColumn]:
     keys = []
     for key in index.keys:
         if key.position < 0:
+            column_id, sql_type = next(expressions, (-1, scan.columns[0].type))
             keys.append(
-                KeyColumn(-1, scan.columns[0].type, key.descending, key.nulls_first, not_null=False)
+                KeyColumn(column_id, sql_type, key.descending, key.nulls_first, not_null=False)
             )
         else:
             column = table.columns[key.position]
@@ -218,9 +226,14 @@ def index_keys(scan: b.TableScan, index: Index | None) -> list[KeyColumn]:
     return keys
 
 
-def match_index(scan: b.TableScan, index: Index | None, found: list[Sargable]) -> AccessPath:
+def match_index(
+    scan: b.TableScan,
+    index: Index | None,
+    found: list[Sargable],
+    pseudo: Sequence[tuple[int, SqlType]] = (),
+) -> AccessPath:
     """Choose the conditions that an index serves."""
-    path = AccessPath(index, index_keys(scan, index))
+    path = AccessPath(scan.table, index, index_keys(scan, index, pseudo))
     for key in path.keys:
         here = [s for s in found if s.column == key.column]
         equal = next((s for s in here if s.comparison == "="), None) or next(
@@ -244,10 +257,7 @@ def match_index(scan: b.TableScan, index: Index | None, found: list[Sargable]) -
 
 
 def usable_indexes(table: Table) -> list[Index]:
-    """Return the indexes that queries may read.
-
-    Partial ones need proof of their predicate, which is not attempted.
-    """
+    """Return the indexes that hold every row; ``sql.planner.indexes`` finds partial ones too."""
     return [
         i
         for i in table.indexes

@@ -267,7 +267,7 @@ def _simplified(plan: b.JoinPlan, conditions: list[Any]) -> str:
     right = {c.id for c in plan.right.columns}
     refused: set[int] = set()
     for condition in conditions:
-        refused |= _refused_nulls(condition)
+        refused |= refused_nulls(condition)
     if kind in {"left", "full"} and refused & right:
         kind = {"left": "inner", "full": "right"}[kind]
     if kind in {"right", "full"} and refused & left:
@@ -275,15 +275,15 @@ def _simplified(plan: b.JoinPlan, conditions: list[Any]) -> str:
     return kind
 
 
-def _refused_nulls(condition: Any) -> set[int]:
+def refused_nulls(condition: Any) -> set[int]:
     """Return columns that cannot be NULL where the condition is true."""
     kind = type(condition)
     if kind is b.NullTestExpr and condition.negated and not condition.row:
         return _strict_columns(condition.operand)
     if kind is b.BoolExpr and condition.kind == "and":
-        return set().union(*map(_refused_nulls, condition.operands))
+        return set().union(*map(refused_nulls, condition.operands))
     if kind is b.BoolExpr and condition.kind == "or":
-        return set.intersection(*map(_refused_nulls, condition.operands))
+        return set.intersection(*map(refused_nulls, condition.operands))
     if kind is b.ScalarArrayExpr and condition.use_any and condition.operator.function.strict:
         return _strict_columns(condition.left)
     if kind in {b.CallExpr, b.ColumnVar}:
@@ -440,7 +440,9 @@ def _hash_or_loop(
     node: JoinNode
     if keys:
         build = build_function(keys, right.layout, planner.plan_subquery)
-        node = HashJoinNode(output, left, right, kind, code(probe), code(build), unmatched)
+        node = HashJoinNode(
+            output, left, right, kind, code(probe), code(build), unmatched, key_count=len(keys)
+        )
         node.details.append(("Hash Cond", conditions))
         node.startup_cost = right.total_cost + right.rows * est.CPU_TUPLE
         node.total_cost = node.startup_cost + left.total_cost + left.rows * est.CPU_TUPLE

@@ -17,7 +17,7 @@ from sql.executor.modify import AFFECTED, ModifyNode
 from sql.executor.node import BATCH_ROWS, SLOTS, Node, Operator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from sql.binder.bound import OutputColumn
     from sql.catalog.descriptor import Table
@@ -31,7 +31,8 @@ PointKind = Literal["get", "insert", "update", "delete"]
 class PointPlan:
     """A statement on one row, found by its clustering key.
 
-    All functions are synchronous and generated.
+    All functions are generated, and synchronous but for ``make_row_async``: it stands for
+    ``make_row`` in an INSERT whose defaults await (nextval).
 
     ``make_key(context)`` is None when a key value is NULL or out of the column's range: no row.
     ``condition(row, context)`` (None: always true) is what the WHERE asks beyond the key.
@@ -50,6 +51,7 @@ class PointPlan:
         "kind",
         "make_key",
         "make_row",
+        "make_row_async",
         "needs_foreign_keys",
         "project",
         "table",
@@ -64,6 +66,7 @@ class PointPlan:
         condition: Callable[[Row, ExecutionContext], bool] | None = None,
         project: Callable[[Row, ExecutionContext], Row] | None = None,
         make_row: Callable[[Row | None, ExecutionContext], Row] | None = None,
+        make_row_async: Callable[[Row | None, ExecutionContext], Awaitable[Row]] | None = None,
         needs_foreign_keys: bool = False,
         changes_key: bool = False,
         changed_positions: frozenset[int] = frozenset(),
@@ -75,15 +78,20 @@ class PointPlan:
         self.condition = condition
         self.project = project
         self.make_row = make_row
+        self.make_row_async = make_row_async
         self.needs_foreign_keys = needs_foreign_keys
         self.changes_key = changes_key
         self.changed_positions = changed_positions
 
 
 class PhysicalPlan:
-    """A planned statement. ``names`` are EXPLAIN's names of column ids."""
+    """A planned statement. ``names`` are EXPLAIN's names of column ids.
 
-    __slots__ = ("columns", "kind", "names", "point", "root")
+    ``point`` runs a single-row statement without operators; ``awaiting_point`` is the same for
+    an INSERT whose row must be awaited (``make_row_async``), and ``point`` then is None.
+    """
+
+    __slots__ = ("awaiting_point", "columns", "kind", "names", "point", "root")
 
     def __init__(
         self,
@@ -96,7 +104,9 @@ class PhysicalPlan:
         self.kind = kind
         self.columns = columns
         self.root = root
-        self.point = point
+        awaits = point is not None and point.make_row_async is not None
+        self.point = None if awaits else point
+        self.awaiting_point = point if awaits else None
         self.names = names
 
     def open(self, context: ExecutionContext) -> Execution:

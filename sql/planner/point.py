@@ -1,7 +1,8 @@
 """Point plans: single-row statements by the whole clustering key, as generated functions.
 
 A statement qualifies when its input is one table (or one VALUES row), every key column is
-compared by ``=`` with a constant or parameter, and nothing in it awaits.
+compared by ``=`` with a constant or parameter, and nothing in it awaits, except the values of
+an INSERT (nextval of a serial column).
 """
 
 from __future__ import annotations
@@ -10,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from sql.binder import bound as b
 from sql.planner.access import INT_BOUNDS, Sargable, sargables
-from sql.planner.codegen import Writer, condition_function, positions, row_function, seal
+from sql.planner.codegen import Compiled, Writer, condition_function, positions, row_function, seal
 from sql.planner.modify import verify_function
 from sql.planner.physical import PointPlan
 from sql.planner.tables import table_access, target_access
-from sql.planner.walk import called_functions, conjuncts, has_subquery, substitute, used_columns
+from sql.planner.walk import (
+    called_functions,
+    conjuncts,
+    has_subquery,
+    returns_set,
+    substitute,
+    used_columns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,15 +34,21 @@ if TYPE_CHECKING:
 def point_plan(bound: b.BoundStatement, catalog: Catalog) -> PointPlan | None:
     """Return the point plan of a statement, or None."""
     plan = bound.plan
-    if has_subquery(plan) or any(f.is_async or f.returns_set for f in called_functions(plan)):
+    if has_subquery(plan) or returns_set(plan):
         return None
     if isinstance(plan, b.InsertPlan):
-        return _insert(plan, catalog)
+        return None if _awaits(plan.returning) else _insert(plan, catalog)
+    if _awaits(plan):
+        return None
     if type(plan) in {b.UpdatePlan, b.DeletePlan}:
         return _change(plan, catalog)
     if isinstance(plan, b.ProjectPlan):
         return _get(plan, catalog)
     return None
+
+
+def _awaits(node: Any) -> bool:
+    return any(function.is_async for function in called_functions(node))
 
 
 def _single_table(plan: Any) -> tuple[b.TableScan, list[Any]] | None:
@@ -156,7 +170,7 @@ def _change(plan: Any, catalog: Catalog) -> PointPlan | None:
     return PointPlan(
         "update",
         access,
-        make_row=_row_maker(plan.target, catalog, expressions, layout),
+        make_row=_row_maker(plan.target, catalog, expressions, layout).call,
         project=project,
         needs_foreign_keys=referenced or refers,
         changes_key=bool(changed.intersection(table.clustering_key)),
@@ -167,7 +181,7 @@ def _change(plan: Any, catalog: Catalog) -> PointPlan | None:
 
 def _row_maker(
     target: b.TargetTable, catalog: Catalog, expressions: list[Any], layout: list[int]
-) -> Callable[..., Any]:
+) -> Compiled:
     """Compile assignment and, unless the table has nothing to verify, verification after it."""
     verify = verify_function(target, catalog)
     writer = Writer(None, columns=positions(layout, "row"))
@@ -181,7 +195,7 @@ def _row_maker(
         writer.line(f"return {display}")
     else:
         writer.line(f"return {writer.constant(verify.call)}({display}, context)")
-    return seal(writer, "make_row(row, context)").call
+    return seal(writer, "make_row(row, context)")
 
 
 def _insert(plan: b.InsertPlan, catalog: Catalog) -> PointPlan | None:
@@ -197,10 +211,12 @@ def _insert(plan: b.InsertPlan, catalog: Catalog) -> PointPlan | None:
     expressions = [null if v is None else substitute(v, mapping) for v in plan.values]
     layout = [c.id for c in plan.target.row_columns]
     table = plan.target.table
+    made = _row_maker(plan.target, catalog, expressions, [])
     return PointPlan(
         "insert",
         target_access(plan.target),
-        make_row=_row_maker(plan.target, catalog, expressions, []),
+        make_row=None if made.is_async else made.call,
+        make_row_async=made.call if made.is_async else None,
         project=_project(plan.returning, layout) if plan.columns else None,
         needs_foreign_keys=bool(table.foreign_keys),
     )

@@ -11,6 +11,7 @@ from sql.executor.aggregate import (
 )
 from sql.executor.ordering import SortSpec
 from sql.planner import estimate as est
+from sql.planner.access import index_keys, usable_indexes
 from sql.planner.codegen import (
     positions,
     row_function,
@@ -24,13 +25,17 @@ from sql.planner.plan import (
     sort_specs,
 )
 from sql.planner.walk import (
+    has_subquery,
     is_volatile,
     substitute,
     used_columns,
 )
+from sql.types.catalog import BOOL, INT8
 from sql.types.compare import sort_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sql.executor.node import Node
 
 
@@ -38,6 +43,9 @@ def plan_aggregate(
     self: Planner, plan: b.AggregatePlan, conditions: list[Any], _needed: set[int], _want: Want
 ) -> Node:
     """Plan GROUP BY; conditions on group columns go below it."""
+    by_index = _extremes(plan)
+    if by_index is not None:
+        return self.plan(by_index, conditions, _needed, _want)
     groups = {c.id: e for c, e in plan.groups}
     pushed: list[Any] = []
     if plan.grouping_sets is None and plan.groups:
@@ -53,6 +61,49 @@ def plan_aggregate(
     child = self.plan(plan.input, [substitute(c, groups) for c in pushed], below, NOTHING)
     node = aggregate_node(self, plan, child)
     return self.finish(node, [c for c in conditions if c not in pushed])
+
+
+def _extremes(plan: b.AggregatePlan) -> b.ProjectPlan | None:
+    """Rewrite MIN and MAX over one table as first rows of scans in index order.
+
+    As PostgreSQL does: each becomes a sub-query ``SELECT x ... WHERE x IS NOT NULL ORDER BY x
+    LIMIT 1``. None unless an index, or the clustering key, leads with each column.
+    """
+    if plan.groups or plan.grouping_sets is not None or plan.grouping_ids or not plan.aggregates:
+        return None
+    source: b.LogicalPlan = plan.input
+    while isinstance(source, b.FilterPlan):
+        source = source.input
+    if not isinstance(source, b.TableScan) or is_volatile(plan.input) or has_subquery(plan.input):
+        return None
+    leading = {
+        keys[0].column
+        for index in (None, *usable_indexes(source.table))
+        if (keys := index_keys(source, index))
+    }
+    columns = {c.id: c for c in source.columns}
+    described = zip(source.columns, source.table.columns, strict=True)
+    not_null = {c.id for c, d in described if d.not_null}
+    expressions = []
+    for _, call in plan.aggregates:
+        argument = call.args[0] if len(call.args) == 1 else None
+        if (
+            call.aggregate.code not in {"min", "max"}
+            or not isinstance(argument, b.ColumnVar)
+            or argument.id not in leading
+            or call.filter is not None
+        ):
+            return None
+        is_max = call.aggregate.code == "max"
+        present = plan.input
+        if argument.id not in not_null:
+            test = b.NullTestExpr(argument, negated=True, type=BOOL)
+            present = b.FilterPlan(plan.input, test)
+        ordered = b.SortPlan(present, (b.SortItem(argument, is_max, is_max),))
+        first = b.LimitPlan(ordered, b.Const(1, INT8), None)
+        only = b.ProjectPlan(first, (argument,), (columns[argument.id],))
+        expressions.append(b.SubqueryExpr("scalar", only, call.type))
+    return b.ProjectPlan(b.OneRow(), tuple(expressions), plan.columns)
 
 
 def aggregate_node(self: Planner, plan: b.AggregatePlan, child: Node) -> AggregateNode:
@@ -76,7 +127,7 @@ def aggregate_node(self: Planner, plan: b.AggregatePlan, child: Node) -> Aggrega
             tuple(_grouping_id(arguments, chosen) for _, arguments in plan.grouping_ids)
         )
     group_layout = [c.id for c, _ in plan.groups]
-    slots = [_aggregate_slot(self, call, expressions, group_layout) for call in calls]
+    slots = [_aggregate_slot(self, call, expressions, group_layout, child.layout) for call in calls]
     node = AggregateNode(
         [c.id for c in plan.columns],
         child,
@@ -119,7 +170,11 @@ def _grouping_id(arguments: tuple[int, ...], chosen: tuple[int, ...]) -> int:
 
 
 def _aggregate_slot(
-    self: Planner, call: b.AggregateCall, groups: list[Any], group_layout: list[int]
+    self: Planner,
+    call: b.AggregateCall,
+    groups: list[Any],
+    group_layout: list[int],
+    layout: Sequence[int],
 ) -> AggregateSlot:
     specs = sort_specs(call.order_by)
     if call.distinct and not specs:
@@ -138,4 +193,16 @@ def _aggregate_slot(
         distinct=call.distinct,
         specs=specs,
         direct=direct,
+        sample=_sample(call, layout),
     )
+
+
+def _sample(call: b.AggregateCall, layout: Sequence[int]) -> Any:
+    """Compile what a slot keeps of a row, None if those are columns or it is not safe to repeat."""
+    kept = (*call.args, *(item.expression for item in call.order_by))
+    if call.filter is not None or all(isinstance(e, b.ColumnVar) for e in kept):
+        return None
+    if is_volatile(kept) or has_subquery(kept):
+        return None
+    compiled = row_function(kept, positions(layout, "row"), None)
+    return None if compiled.is_async else compiled.call

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import log2
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sql.binder import bound as b
 from sql.executor.scan import (
@@ -22,7 +22,6 @@ from sql.planner.access import (
     match_index,
     sargables,
     span_maker,
-    usable_indexes,
 )
 from sql.planner.codegen import (
     Compiled,
@@ -30,10 +29,14 @@ from sql.planner.codegen import (
     row_function,
     value_function,
 )
+from sql.planner.indexes import readable_indexes
 from sql.planner.tables import table_access
 from sql.planner.walk import (
     returns_set,
 )
+
+FIRST_ROWS: Final = 10.0
+"""Rows that a LIMIT is taken to want."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,12 +68,16 @@ def plan_table_scan(
     for column in plan.columns:
         self.names[column.id] = f"{plan.alias}.{column.name}"
     pushed = [c for c in conditions if not has_semi_join_form(c)]
-    found = sargables(pushed, own)
+    readable = readable_indexes(self.catalog, plan, pushed)
+    found = sargables(readable.conditions, own | readable.columns)
+    for sargable in found:
+        sargable.condition = readable.originals.get(id(sargable.condition), sargable.condition)
     rows = est.table_rows(table)
     best: tuple[float, AccessPath, bool] | None = None
-    for index in [None, *usable_indexes(table)]:
-        path = match_index(plan, index, found)
-        cost, reverse = _path_cost(self, path, rows, table, want)
+    for index in [None, *readable.indexes]:
+        pseudo = () if index is None else readable.pseudo.get(index.index_id, ())
+        path = match_index(plan, index, found, pseudo)
+        cost, reverse = _path_cost(self, path, rows, pushed, want)
         if best is None or cost < best[0] * 0.999:
             best = (cost, path, reverse)
     assert best is not None
@@ -102,10 +109,10 @@ def has_semi_join_form(condition: Any) -> bool:
 
 
 def _path_cost(
-    self: Planner, path: AccessPath, rows: float, table: Any, want: Want
+    self: Planner, path: AccessPath, rows: float, conditions: list[Any], want: Want
 ) -> tuple[float, bool]:
     """Return (cost, scan backwards) of a path, a sort above included when it would be needed."""
-    width = est.table_width(table)
+    width = est.table_width(path.table)
     share = est.combined(list(dict.fromkeys(path.used)), self.origins)
     if path.fixed and path.is_point and (path.index is None or path.index.unique):
         share = min(share, len(path.fixed) / max(rows, 1.0))
@@ -121,7 +128,9 @@ def _path_cost(
         if forward or backward:
             reverse = not forward
             if want.first_rows:
-                cost = 0.4 + cost * 0.02
+                filters = [c for c in conditions if not any(c is u for u in path.used)]
+                wanted = FIRST_ROWS / max(est.combined(filters, self.origins), 1e-9)
+                cost = 0.4 + cost * min(1.0, wanted / fetched)
         else:
             cost += 2 * est.CPU_OPERATOR * fetched * log2(fetched + 2)
     return cost, reverse

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sql.errors import CardinalityViolation
-from sql.executor.node import RowMeter, read_all
+from sql.executor.node import HASH_ENTRY_BYTES, RowMeter, read_all
 from sql.planner.runtime import MISSING, nest_arrays
 from sql.types.array import EMPTY_ARRAY, ArrayValue
 from sql.types.record import RecordValue
@@ -131,7 +131,9 @@ class SubPlan:
         value: HashedResult | None = context.cache.get(self)
         if value is None:
             assert self.hash_keys is not None
-            rows = await read_all(self.node, context, RowMeter(context))
+            meter = RowMeter(context)
+            rows = await read_all(self.node, context, meter)
+            meter.add_bytes(len(rows) * HASH_ENTRY_BYTES)
             value = context.cache[self] = HashedResult(rows, self.hash_keys)
         return value
 

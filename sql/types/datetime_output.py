@@ -112,9 +112,7 @@ def timestamptz_text(us: int, zone: Zone, style: str = "ISO", order: str = "MDY"
     return _styled(days, time, style, order, shown, zone.abbreviation_at_utc(us))
 
 
-def _styled(
-    days: int, time: int, style: str, order: str, offset: str, abbreviation: str
-) -> str:
+def _styled(days: int, time: int, style: str, order: str, offset: str, abbreviation: str) -> str:
     year, month, day = date_to_ymd(days)
     era = " BC" if year <= 0 else ""
     clock = clock_text(time)

@@ -72,7 +72,7 @@ def without_reserve(disk: Path, store: Path) -> None:
 
 
 def main() -> None:
-    """Fill the file system mounted at the argument; exits by AssertionError when something is lost."""
+    """Fill the file system mounted at the argument; AssertionError when something is lost."""
     disk = Path(sys.argv[1])
     if sys.argv[2] == "reserve":
         with_reserve(disk / "store")

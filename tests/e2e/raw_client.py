@@ -1,7 +1,8 @@
 """A protocol client that sends messages one by one: for batches that no driver makes.
 
-``batch`` sends messages, a Sync at the end unless told not to, and returns what came back up to ReadyForQuery as
-short texts: ``("Z", "T")``, ``("E", "25P02")``, ``("C", "SELECT 1")``, ``("D", ("1", None))``.
+``batch`` sends messages, a Sync at the end unless told not to, and returns what came back up to
+ReadyForQuery as short texts: ``("Z", "T")``, ``("E", "25P02")``, ``("C", "SELECT 1")``, ``("D",
+("1", None))``.
 """
 
 import socket
@@ -98,7 +99,10 @@ class RawClient:
         return tag, self._shown(tag, self._take(length - 4))
 
     def close(self) -> None:
-        """Vanish without Terminate."""
+        """Vanish: a reset, as from a client whose process died with data unread."""
+        if self._socket.fileno() < 0:
+            return
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
     def _take(self, count: int) -> bytes:

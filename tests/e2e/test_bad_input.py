@@ -1,4 +1,4 @@
-"""What a broken or hostile client sends: PostgreSQL's SQLSTATE for it, and nobody else is disturbed."""
+"""What a broken or hostile client sends earns PostgreSQL's SQLSTATE and disturbs nobody else."""
 
 import concurrent.futures
 import contextlib
@@ -159,7 +159,7 @@ def test_ten_thousand_levels_of_nesting(target: Target, nesting: str) -> None:
 
 @pytest.mark.parametrize("operator", [" + ", " OR ", " || "])
 def test_ten_thousand_operators_in_a_row(target: Target, operator: str) -> None:
-    """A long chain is no deep one in the client's eyes: an answer or 54001, as in PostgreSQL, never a crash."""
+    """A long chain is no deep one to a client: an answer or 54001, as in PostgreSQL, no crash."""
     item = {" OR ": "false", " || ": "'a'"}.get(operator, "1")
     with bystander(target.node), target.node.connect() as connection:
         with contextlib.suppress(psycopg.errors.StatementTooComplex):
@@ -171,10 +171,9 @@ def test_ten_thousand_operators_in_a_row(target: Target, operator: str) -> None:
 def test_a_query_of_100_megabytes(target: Target) -> None:
     text = "SELECT length('" + "x" * 100_000_000 + "')"
     with bystander(target.node), target.node.connect() as connection:
-        try:
+        refused = (psycopg.errors.ProgramLimitExceeded, psycopg.errors.OutOfMemory)
+        with contextlib.suppress(*refused):
             assert connection.execute(text).fetchone() == (100_000_000,)
-        except psycopg.Error as error:
-            assert error.sqlstate in ("54000", "53200")
         connection.execute("SELECT 1")
         with target.node.connect() as other:
             assert other.execute("SELECT 1").fetchone() == (1,)

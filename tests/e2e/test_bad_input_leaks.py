@@ -1,4 +1,4 @@
-"""What stays behind: after many connections, statements, cancels and failures the node is as empty as before."""
+"""After many connections, statements, cancels and failures the node is as empty as before."""
 
 import contextlib
 import socket
@@ -16,6 +16,7 @@ from tests.fuzz.wire import exchange, frame, frames, query, sqlstates, startup
 MIB = 1 << 20
 # Caches of plans, parsed texts and statistics fill up to their bounds; a leak goes on.
 GROWTH_BYTES = 48 * MIB
+pytestmark = pytest.mark.timeout(900)
 COUNTS = [pytest.param(1, id="short"), pytest.param(10, id="long", marks=pytest.mark.slow)]
 TERMINATE = frame("X")
 
@@ -44,7 +45,7 @@ def nothing_left(target: Target) -> Iterator[None]:
 
 @pytest.mark.parametrize("factor", COUNTS)
 def test_connections(target: Target, factor: int) -> None:
-    """10,000 connections in the long run: ended by Terminate, by closing, by a reset, amid their startup."""
+    """10,000 in the long run: ended by Terminate, by closing, by a reset, amid their startup."""
     with nothing_left(target):
         for number in range(1000 * factor):
             kind = number % 4
@@ -109,10 +110,11 @@ def test_prepared_statements_and_portals(target: Target, factor: int) -> None:
 
 @pytest.mark.parametrize("factor", COUNTS)
 def test_failed_transactions(target: Target, factor: int) -> None:
-    """Transactions that fail in the middle, with savepoints and temporary tables, some never ended."""
+    """Transactions that fail midway, with savepoints and temporary tables, some never ended."""
     texts = [
         "begin", "create temp table tt (a int)", "insert into tt values (1)", "savepoint s",
-        "update fuzz_t set v = 'x' where id = 1", "select 1/0", "rollback to savepoint s", "select * from missing",
+        "update fuzz_t set v = 'x' where id = 1", "select 1/0",
+        "rollback to savepoint s", "select * from missing",
     ]  # fmt: skip
     with nothing_left(target):
         for number in range(200 * factor):

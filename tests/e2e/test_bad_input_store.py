@@ -1,4 +1,7 @@
-"""Bad stores and full disks: a start-up error that names the cause, or a refused statement; nothing acknowledged is lost."""
+"""Bad stores and full disks: a start-up error that names the cause, or a refused statement.
+
+What was acknowledged is never lost.
+"""
 
 import json
 import os
@@ -90,7 +93,7 @@ def batch_offsets(data: bytes) -> list[int]:
 
 
 def test_a_damaged_log_is_named_with_its_place(store: Path) -> None:
-    """Acknowledged batches stand behind the damage: starting without them would lose what was acknowledged."""
+    """Acknowledged batches stand behind the damage: starting without them would lose them."""
     with running(store) as node:
         fill(node)
         node.kill()
@@ -142,7 +145,7 @@ def test_no_room_below_the_disk_reserve(store: Path) -> None:
 
 
 def test_a_full_map_refuses_writes(store: Path) -> None:
-    """The engine's map is full: 53100, the node lives, what was acknowledged is there after kill."""
+    """The engine's map is full: 53100, the node lives, acknowledged rows are there after kill."""
     acknowledged = 0
     with running(store, "--map-bytes", str(8 * MIB), "--wal-segment-bytes", str(4 * MIB)) as node:
         with node.connect() as connection:
@@ -173,7 +176,7 @@ def _limited_start(node: NodeProcess, file_bytes: int) -> None:
 
 
 def test_a_file_that_may_not_grow(store: Path) -> None:
-    """The log cannot extend: the statement fails or the node stops, and every acknowledged row survives."""
+    """The log cannot extend: the statement fails or the node stops; acknowledged rows survive."""
     node = NodeProcess(store, "--wal-segment-bytes", str(64 * MIB), "--map-bytes", str(256 * MIB))
     acknowledged = -1
     try:
@@ -200,7 +203,8 @@ def test_a_file_that_may_not_grow(store: Path) -> None:
 
 
 _MOUNTED = """
-mount -t tmpfs -o size=60m tmpfs "$1" && exec "$2" -c 'import tests.e2e.full_disk as f; f.main()' "$1" "$3"
+mount -t tmpfs -o size=60m tmpfs "$1" &&
+exec "$2" -c 'import tests.e2e.full_disk as f; f.main()' "$1" "$3"
 """
 
 

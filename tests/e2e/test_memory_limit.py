@@ -34,14 +34,16 @@ ANSWER_SECONDS = 2.0
 STATEMENTS = {
     "sort": f"SELECT md5(n::text) FROM {SOURCE} ORDER BY 1",
     "top rows of a sort": f"SELECT md5(n::text) FROM {SOURCE} ORDER BY 1 OFFSET {ROWS - 1}",
-    "hash join": f"SELECT count(*) FROM {SOURCE} JOIN (SELECT m, md5(m::text) t FROM generate_series(1, {ROWS}) h (m)) h"
+    "hash join": f"SELECT count(*) FROM {SOURCE}"
+    f" JOIN (SELECT m, md5(m::text) t FROM generate_series(1, {ROWS}) h (m)) h"
     " ON n = m WHERE length(t) = 32",
-    "nested loop join": f"SELECT count(*) FROM generate_series(1, 2) a, (SELECT md5(n::text) t FROM {SOURCE}) b"
+    "nested loop join": "SELECT count(*) FROM generate_series(1, 2) a,"
+    f" (SELECT md5(n::text) t FROM {SOURCE}) b"
     " WHERE t > a::text",
     "hash aggregate": f"SELECT md5(n::text), count(*) FROM {SOURCE} GROUP BY 1",
     "count distinct": f"SELECT count(DISTINCT md5(n::text)) FROM {SOURCE}",
     "array_agg": f"SELECT array_agg(md5(n::text)) FROM {SOURCE}",
-    "string_agg": f"SELECT string_agg(md5(n::text) || md5(n::text) || md5(n::text), ',') FROM {SOURCE}",
+    "string_agg": f"SELECT string_agg(repeat(md5(n::text), 3), ',') FROM {SOURCE}",
     "jsonb_agg": f"SELECT jsonb_agg(md5(n::text)) FROM {SOURCE}",
     "ordered aggregate": f"SELECT string_agg(md5(n::text), ',' ORDER BY n DESC) FROM {SOURCE}",
     "array of a sub-query": f"SELECT array_length(ARRAY(SELECT md5(n::text) FROM {SOURCE}), 1)",
@@ -54,7 +56,8 @@ STATEMENTS = {
     "window": f"SELECT md5(n::text), count(*) OVER () FROM {SOURCE}",
     "materialized CTE": f"WITH q AS MATERIALIZED (SELECT md5(n::text) t FROM {SOURCE})"
     " SELECT count(*) FROM q a, q b WHERE a.t = b.t",
-    "recursive CTE": f"WITH RECURSIVE q (n, t) AS (SELECT 1, md5('') UNION SELECT n + 1, md5(n::text) FROM q"
+    "recursive CTE": "WITH RECURSIVE q (n, t) AS (SELECT 1, md5('')"
+    " UNION SELECT n + 1, md5(n::text) FROM q"
     f" WHERE n < {ROWS}) SELECT count(*) FROM q",
     "FETCH of a cursor WITH HOLD": "DECLARE c CURSOR WITH HOLD FOR"
     f" SELECT array_agg(md5(n::text)) FROM {SOURCE}; FETCH ALL FROM c",
@@ -135,7 +138,7 @@ def test_a_statement_of_four_times_the_limit(node: NodeProcess, baseline: int, n
 
 
 def test_a_portal_that_returns_a_huge_count(node: NodeProcess, baseline: int) -> None:
-    """Execute with a row limit beyond the result: rows pass through, or are refused, but do not pile up."""
+    """A row limit beyond the result: rows pass through, or are refused, but do not pile up."""
     text = f"select md5(n::text) from {SOURCE}"
     pieces = [
         startup(),
@@ -154,9 +157,7 @@ def test_a_cursor_with_hold(node: NodeProcess, baseline: int) -> None:
     """Whether its rows are kept or made when they are fetched: never beyond the limit."""
     with node.connect() as connection, Watch(node.process_id) as watch:
         with contextlib.suppress(psycopg.errors.OutOfMemory):
-            connection.execute(
-                f"DECLARE h CURSOR WITH HOLD FOR SELECT md5(n::text) FROM {SOURCE}"
-            )
+            connection.execute(f"DECLARE h CURSOR WITH HOLD FOR SELECT md5(n::text) FROM {SOURCE}")
             for _ in range(3):
                 assert len(connection.execute("FETCH 1000 FROM h").fetchall()) == 1000
             connection.execute("MOVE FORWARD 100000 IN h")
@@ -208,7 +209,7 @@ def test_a_failed_statement_in_a_block_leaves_its_locks_to_the_block(node: NodeP
 
 
 def test_memory_is_given_back(node: NodeProcess, warm: int) -> None:
-    """After all the above the node holds no more than one statement may: the allocator's slack, no leak."""
+    """After all the above the node holds no more than one statement may: slack, no leak."""
     check_peak(resident_bytes(node.process_id), warm)
 
 

@@ -1,6 +1,7 @@
-"""``python -m tests.fuzz.run --generator bytes|messages|sql --seconds N --seed S``: fuzz a node of our own.
+"""Fuzz a node of our own: ``python -m tests.fuzz.run --generator bytes|messages|sql``.
 
-Prints the seed first. Ends with 1 when something was found; differences of SQL go to ``--findings``.
+Bounded by ``--seconds`` and ``--count``; prints its ``--seed`` first. Ends with 1 when something
+was found; differences of SQL go to ``--findings``.
 """
 
 import argparse
@@ -39,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
             parsed.findings.parent.mkdir(parents=True, exist_ok=True)
             report.write(parsed.findings, seed)
             print(
-                f"{report.done} statements, {len(report.found)} kinds of difference: {parsed.findings}"
+                f"{report.done} statements, {len(report.found)} kinds of difference:"
+                f" {parsed.findings}"
             )
             return 1 if report.found else 0
         if parsed.generator == "bytes":

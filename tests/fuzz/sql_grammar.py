@@ -1,142 +1,19 @@
 """Generator (c): statements by grammar, typed, over three small tables.
 
-Types are short names: int, big, num, flt, text, bool, date, ts. Every expression is made for a type, so that most
-statements are accepted; a few deliberate slips test refusals. What PostgreSQL leaves open is avoided: LIMIT comes with
-an ORDER BY over every column, aggregates that depend on order have one, sums over float8 are not made.
+Types are short names: int, big, num, flt, text, bool, date, ts. Every expression is made for a
+type, so that most statements are accepted; a few deliberate slips test refusals. What PostgreSQL
+leaves open is avoided: LIMIT comes with an ORDER BY over every column, aggregates that depend on
+order have one, sums over float8 are not made.
 """
 
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.fuzz.sql_tables import AGGREGATES, CALLS, LITERALS, SQL_NAMES, TABLES, TYPES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SETUP = """
-drop table if exists t3; drop table if exists t2; drop table if exists t1;
-create table t1 (id int primary key, a int, b text, c numeric(10,2), d date, e boolean, f float8);
-create table t2 (id int primary key, t1_id int, x bigint, y text not null default 'none', z timestamp);
-create table t3 (k text primary key, v int check (v > -1000), w int unique);
-create index on t1 (a); create index on t2 (t1_id, x);
-insert into t1 values (1, 10, 'ab', 1.50, '2024-01-31', true, 0.5), (2, null, 'AB', null, null, false, -2),
- (3, -7, '', 0.00, '1999-12-31', null, 1e10), (4, 10, null, -3.25, '2024-02-29', true, null),
- (5, 2147483647, 'a%_b', 99999999.99, '2000-01-01', false, 0), (6, 0, 'zoë', 7.10, '2024-01-31', null, 1.25),
- (7, 3, '42', 42.00, '1970-01-01', true, 3), (8, null, null, null, null, null, null);
-insert into t2 values (1, 1, 100, 'one', '2024-01-31 10:00:00'), (2, 1, -5, 'two', null),
- (3, 3, 9223372036854775807, '', '1999-12-31 23:59:59.5'), (4, null, null, 'ab', '2024-02-29 00:00:00'),
- (5, 9, 0, 'AB', '2001-02-03 04:05:06.789'), (6, 7, 3, 'x y z', null);
-insert into t3 values ('ab', 1, 10), ('one', -5, null), ('', 0, 20), ('zz', null, null);
-"""
-
-TABLES: dict[str, dict[str, str]] = {
-    "t1": {"id": "int", "a": "int", "b": "text", "c": "num", "d": "date", "e": "bool", "f": "flt"},
-    "t2": {"id": "int", "t1_id": "int", "x": "big", "y": "text", "z": "ts"},
-    "t3": {"k": "text", "v": "int", "w": "int"},
-}
-SQL_NAMES = {
-    "int": "int", "big": "bigint", "num": "numeric", "flt": "float8", "text": "text", "bool": "boolean",
-    "date": "date", "ts": "timestamp",
-}  # fmt: skip
-TYPES = tuple(SQL_NAMES)
-LITERALS = {
-    "int": ("0", "1", "-1", "2", "3", "7", "10", "42", "2147483647", "-2147483648"),
-    "big": ("0::bigint", "5::bigint", "-100::bigint", "9223372036854775807", "3000000000"),
-    "num": (
-        "0.0",
-        "1.5",
-        "-3.25",
-        "100.00",
-        "0.001",
-        "1e3",
-        "12345678901234567890.5",
-        "'NaN'::numeric",
-    ),
-    "flt": ("0::float8", "1.5::float8", "-2.5::float8", "1e10::float8", "'Infinity'::float8"),
-    "text": (
-        "''",
-        "'a'",
-        "'ab'",
-        "'AB'",
-        "'42'",
-        "'a%'",
-        "'x y'",
-        "'ë'",
-        "E'a\\\\nb'",
-        "'2024-01-31'",
-    ),
-    "bool": ("true", "false"),
-    "date": ("date '2024-01-31'", "date '2000-02-29'", "date '1999-12-31'"),
-    "ts": ("timestamp '2024-01-31 10:00'", "timestamp '1999-12-31 23:59:59.5'"),
-}
-# Arguments, in the grammar's types, by result type; {0}, {1} stand for them.
-CALLS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
-    "int": (
-        ("({0} + {1})", ("int", "int")), ("({0} - {1})", ("int", "int")), ("({0} * {1})", ("int", "int")),
-        ("({0} / nullif({1}, 0))", ("int", "int")), ("({0} % nullif({1}, 0))", ("int", "int")),
-        ("abs({0})", ("int",)), ("length({0})", ("text",)), ("strpos({0}, {1})", ("text", "text")),
-        ("(- {0})", ("int",)), ("ascii({0})", ("text",)), ("({0} - {1})", ("date", "date")),
-        ("char_length({0})", ("text",)), ("octet_length({0})", ("text",)), ("({0} & {1})", ("int", "int")),
-        ("({0} | {1})", ("int", "int")), ("({0} # {1})", ("int", "int")), ("sign({0})::int", ("int",)),
-        ("position({0} in {1})", ("text", "text")), ("cast({0} as int)", ("bool",)),
-        ("extract(year from {0})::int", ("date",)), ("gcd({0}, {1})", ("int", "int")),
-    ),
-    "big": (
-        ("({0} + {1})", ("big", "int")), ("({0} - {1})", ("int", "big")), ("{0}::bigint", ("int",)),
-        ("({0} * {1})", ("big", "int")), ("abs({0})", ("big",)), ("mod({0}, nullif({1}, 0))", ("big", "int")),
-    ),
-    "num": (
-        ("({0} + {1})", ("num", "int")), ("({0} - {1})", ("num", "num")), ("({0} * {1})", ("num", "num")),
-        ("({0} / nullif({1}, 0))", ("num", "int")), ("round({0}, 1)", ("num",)), ("trunc({0})", ("num",)),
-        ("ceil({0})", ("num",)), ("floor({0})", ("num",)), ("abs({0})", ("num",)), ("{0}::numeric", ("int",)),
-        ("{0}::numeric(12,3)", ("num",)), ("sign({0})", ("num",)), ("mod({0}, nullif({1}, 0))", ("num", "num")),
-        ("extract(epoch from {0})", ("ts",)), ("extract(day from {0})", ("date",)), ("{0}::numeric", ("big",)),
-        ("power({0}, 2)", ("num",)), ("sqrt(abs({0}))", ("num",)), ("div({0}, nullif({1}, 0))", ("num", "num")),
-    ),
-    "flt": (
-        ("({0} + {1})", ("flt", "int")), ("({0} * {1})", ("flt", "flt")), ("{0}::float8", ("int",)),
-        ("floor({0})", ("flt",)), ("abs({0})", ("flt",)), ("sqrt(abs({0}))", ("flt",)), ("round({0})", ("flt",)),
-        ("{0}::float8", ("num",)), ("date_part('month', {0})", ("ts",)),
-    ),
-    "text": (
-        ("({0} || {1})", ("text", "text")), ("upper({0})", ("text",)), ("lower({0})", ("text",)),
-        ("substring({0} from {1} for 3)", ("text", "int")), ("left({0}, 2)", ("text",)), ("right({0}, 2)", ("text",)),
-        ("trim({0})", ("text",)), ("replace({0}, {1}, 'q')", ("text", "text")), ("reverse({0})", ("text",)),
-        ("lpad({0}, 5, {1})", ("text", "text")), ("{0}::text", ("int",)), ("{0}::text", ("num",)),
-        ("{0}::text", ("bool",)), ("{0}::text", ("date",)), ("{0}::text", ("ts",)), ("concat({0}, {1})", ("text", "int")),
-        ("split_part({0}, ' ', 1)", ("text",)), ("initcap({0})", ("text",)), ("md5({0})", ("text",)),
-        ("({0} || {1})", ("text", "int")), ("{0}::varchar(3)", ("text",)), ("to_char({0}, 'YYYY-MM-DD')", ("date",)),
-        ("quote_literal({0})", ("text",)), ("translate({0}, 'ab', 'xy')", ("text",)), ("{0}::text", ("flt",)),
-        ("regexp_replace({0}, '[a-c]+', '#')", ("text",)), ("to_char({0}, 'FM999990.00')", ("num",)),
-        ("overlay({0} placing 'Q' from 2)", ("text",)), ("format('%s-%s', {0}, {1})", ("text", "int")),
-    ),
-    "bool": (
-        ("({0} and {1})", ("bool", "bool")), ("({0} or {1})", ("bool", "bool")), ("(not {0})", ("bool",)),
-        ("({0} is distinct from {1})", ("int", "int")), ("({0} is null)", ("text",)), ("({0} is not null)", ("num",)),
-        ("({0} like {1})", ("text", "text")), ("({0} ilike 'a%')", ("text",)), ("({0} between {1} and {2})", ("int", "int", "int")),
-        ("({0} in ({1}, {2}))", ("int", "int", "int")), ("({0} not in ({1}, {2}))", ("text", "text", "text")),
-        ("({0} is true)", ("bool",)), ("({0} is not false)", ("bool",)), ("({0} ~ '^[a-z]')", ("text",)),
-        ("starts_with({0}, {1})", ("text", "text")), ("({0} = any (array[{1}, {2}]))", ("int", "int", "int")),
-        ("(({0}, {1}) < ({2}, {3}))", ("int", "text", "int", "text")), ("({0} is unknown)", ("bool",)),
-        ("({0} > all (array[{1}, 3]))", ("int", "int")), ("({0} similar to '(a|b)%')", ("text",)),
-    ),
-    "date": (
-        ("({0} + {1} % 1000)", ("date", "int")), ("({0} - 3)", ("date",)), ("{0}::date", ("ts",)),
-    ),
-    "ts": (
-        ("{0}::timestamp", ("date",)), ("date_trunc('month', {0})", ("ts",)), ("({0} + interval '1 day 2 hours')", ("ts",)),
-        ("({0} - interval '1 month')", ("date",)),
-    ),
-}  # fmt: skip
-AGGREGATES: dict[str, tuple[tuple[str, str], ...]] = {
-    "int": (("min({0})", "int"), ("max({0})", "int"), ("bit_and({0})", "int")),
-    "big": (("count(*)", "int"), ("count({0})", "text"), ("count(distinct {0})", "int"), ("sum({0})", "int")),
-    "num": (("sum({0})", "num"), ("avg({0})", "int"), ("sum({0})", "big"), ("max({0})", "num")),
-    "flt": (("max({0})", "flt"), ("min({0})", "flt")),
-    "text": (("max({0})", "text"), ("min({0})", "text"), ("string_agg({0}, ',' order by {0})", "text"),
-             ("array_agg({0} order by {0})::text", "int")),
-    "bool": (("bool_and({0})", "bool"), ("bool_or({0})", "bool"), ("every({0})", "bool")),
-    "date": (("max({0})", "date"),),
-    "ts": (("min({0})", "ts"),),
-}  # fmt: skip
 _COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")
 
 

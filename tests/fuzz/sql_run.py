@@ -1,6 +1,7 @@
-"""Runs of the SQL generator: the same statement on the node and on a PostgreSQL server, answers compared.
+"""Runs of the SQL generator: the same statement on the node and on a PostgreSQL server.
 
-A statement's outcome is ("ok", tag, sorted rows) or ("error", SQLSTATE). Each runs in a transaction that is rolled back.
+A statement's outcome is ("ok", tag, sorted rows) or ("error", SQLSTATE). Each runs in a transaction
+that is rolled back.
 Numbers that look like float8 are compared to 12 digits.
 """
 
@@ -15,7 +16,8 @@ import psycopg
 from psycopg import pq
 
 from tests.fuzz.reduce import reduce_text
-from tests.fuzz.sql_grammar import SETUP, SqlGenerator
+from tests.fuzz.sql_grammar import SqlGenerator
+from tests.fuzz.sql_tables import SETUP
 from tests.fuzz.wire_run import Limits, case_random
 
 POSTGRES_VARIABLE = "NODEDB_FUZZ_POSTGRES"
@@ -128,7 +130,7 @@ def _value(result: "pq.abc.PGresult", row: int, column: int) -> bytes | None:
 
 
 def difference(expected: Outcome, got: Outcome) -> str:
-    """Name the kind of difference, "" if there is none. Messages are not compared, SQLSTATEs are."""
+    """Name the kind of difference, "" if there is none. Messages are not compared."""
     if expected[0] == got[0] == "error":
         return (
             "" if expected[1] == got[1] else f"SQLSTATE {expected[1]} expected, {got[1]} {got[2]!r}"
@@ -150,7 +152,8 @@ def kind_of(text: str) -> str:
 def is_order(expected: Outcome, got: Outcome) -> bool:
     """Tell whether the difference may come from the order of evaluation, which SQL leaves open.
 
-    So it is when a run-time error (class 21, 22, 23, or NaN cast to an integer: 0A000) stands against a success or another run-time error.
+    So it is when a run-time error (class 21, 22, 23, or NaN cast to an integer: 0A000) stands
+    against a success or another run-time error.
     """
     states = [outcome[1] for outcome in (expected, got) if outcome[0] == "error"]
     return bool(states) and all(str(state).startswith(_RUN_TIME) for state in states)
@@ -169,7 +172,8 @@ class Report:
     def write(self, path: Path, seed: int) -> None:
         """Write the findings file."""
         lines = [
-            f"# SQL fuzzing: seed {seed}, {self.done} statements, {self.accepted} accepted by PostgreSQL"
+            f"# SQL fuzzing: seed {seed}, {self.done} statements,"
+            f" {self.accepted} accepted by PostgreSQL"
         ]
         for kind, (statement, details) in [
             *sorted(self.found.items()),
@@ -197,7 +201,8 @@ def prepare(node_dsn: str) -> tuple[Subject, Subject]:
             is None
         ):
             connection.execute(
-                f"create database {DATABASE} template template0 encoding 'UTF8' lc_collate 'C.UTF-8' lc_ctype 'C.UTF-8'"
+                f"create database {DATABASE} template template0 encoding 'UTF8'"
+                " lc_collate 'C.UTF-8' lc_ctype 'C.UTF-8'"
             )
     postgres = Subject("PostgreSQL", f"{postgres_dsn()} dbname={DATABASE}")
     node = Subject("node", node_dsn)
@@ -246,5 +251,8 @@ def _one(postgres: Subject, node: Subject, text: str, report: Report, where: str
         return first[0] == wanted and kind_of(difference(first, node.statement(candidate))) == kind
 
     small = reduce_text(text, shows)
-    answers = f"PostgreSQL: {postgres.statement(small)!r:.600}\nnode: {node.statement(small)!r:.600}\n({where})"
+    answers = "".join(
+        f"{subject.name}: {subject.statement(small)!r:.600}\n" for subject in (postgres, node)
+    )
+    answers += f"({where})"
     where_found[kind] = (small, answers)

@@ -65,7 +65,7 @@ class Target:
         return row
 
     def check(self, *, growth_bytes: int = GROWTH_BYTES) -> None:
-        """Raise Unhealthy unless the node answers, is as empty as before and logged no traceback."""
+        """Raise Unhealthy unless the node answers, is as empty as before and logged nothing bad."""
         with self.node.connect() as connection:
             if connection.execute("select 1").fetchone() != (1,):
                 raise Unhealthy("select 1 does not answer 1")

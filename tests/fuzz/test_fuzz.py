@@ -1,4 +1,7 @@
-"""The three generators, for seconds here and for half an hour under ``slow``. A failure names seed and case."""
+"""The three generators, for seconds, and for half an hour under ``slow``.
+
+A failure names its seed and case.
+"""
 
 import os
 from collections.abc import Iterator

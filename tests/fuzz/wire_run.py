@@ -1,4 +1,4 @@
-"""Runs of the byte and message generators; every case is reproduced by (generator, seed, number)."""
+"""Runs of the byte and message generators; (generator, seed, number) reproduces a case."""
 
 import time
 from collections.abc import Callable, Iterator

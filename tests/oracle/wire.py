@@ -2,8 +2,8 @@
 
 One blocking socket, startup without encryption and with trust. ``simple`` sends one Query message;
 ``extended`` sends Parse, Bind, Describe, Execute, Sync with every result column in one format.
-Both return a ``Reply`` of plain JSON values, so that replies can be recorded and compared by ``==``.
-Times out after ``TIMEOUT_SECONDS``. Source: PostgreSQL docs, "Message Formats".
+Both return a ``Reply`` of plain JSON values, so that replies can be recorded and compared by
+``==``. Times out after ``TIMEOUT_SECONDS``. Source: PostgreSQL docs, "Message Formats".
 """
 
 from __future__ import annotations

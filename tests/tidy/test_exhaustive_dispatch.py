@@ -1,7 +1,8 @@
 """Dispatch over DDL and administrative statements is exhaustive: mypy finds any handler that is taken out.
 
-On a copy of the tree, each ``case`` of the two dispatchers is removed in turn and the type check must fail with the
-``assert_never`` complaint. ``make test`` takes one case of each, ``make test-all`` all of them.
+On a copy of the tree, each ``case`` of the two dispatchers is removed in turn and the type check
+must fail with the ``assert_never`` complaint. ``make test`` takes one case of each, ``make
+test-all`` all of them.
 """
 
 import re

@@ -26,7 +26,9 @@ from cluster.metadata.oracle import (
 
 @given(
     st.lists(
-        st.tuples(st.integers(-(10**6), 10**13), st.integers(1, 10**6), st.booleans(), st.booleans()),
+        st.tuples(
+            st.integers(-(10**6), 10**13), st.integers(1, 10**6), st.booleans(), st.booleans()
+        ),
         max_size=60,
     )
 )

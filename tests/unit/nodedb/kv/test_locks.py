@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,11 +20,16 @@ from nodedb.kv.locks import (
     ROW_SHARE_LOCK,
     ROW_UPDATE,
     SHARE,
+    LockOwner,
     LockRequest,
     LockTable,
 )
-from nodedb.waiter import Waiter
 from sql.errors import DeadlockDetected
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from nodedb.waiter import Waiter
 
 
 class Owner:
@@ -293,7 +298,7 @@ def test_random_schedules_end_with_everybody_served(seed: int) -> None:
             bench.table.release_all(owner)
         for victim in bench.owners:
             assert len(set(victim.held)) == len(victim.held)
-        granted: dict[Hashable, list[tuple[object, int]]] = {}
+        granted: dict[Hashable, list[tuple[LockOwner, int]]] = {}
         for resource, holder, bits, is_granted in bench.table.entries():
             if is_granted:
                 granted.setdefault(resource, []).append((holder, bits))

@@ -1,9 +1,12 @@
-"""The write path of a single node: order, durability before effect, refusals, failures, recovery, fault points."""
+"""The write path of a single node.
+
+Order, durability before effect, refusals, failures, recovery, fault points.
+"""
 
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,10 +25,12 @@ from nodedb.kv.fault_points import (
 from nodedb.kv.keys import index_prefix, vshard_of
 from nodedb.kv.replicator import COMMIT_BYTES, COMMIT_INTERVAL_SECONDS
 from nodedb.storage.wal import Wal
-from nodedb.waiter import Waiter
 from sql.errors import ConfigurationLimitExceeded, DiskFull
 from tests.fault.simulated_disk import PowerLoss, SimulatedDisk
 from tests.unit.nodedb.txn.simulation import SimulatedNode
+
+if TYPE_CHECKING:
+    from nodedb.waiter import Waiter
 
 KEY = index_prefix(100, 1) + b"key\1"
 
@@ -218,7 +223,9 @@ def test_the_nth_passing_of_the_planned_point_is_fatal() -> None:
     assert hits == [1]
 
 
-@pytest.mark.parametrize("plan", ["apply", "apply:", "apply:0", "apply:-1", "nowhere:1", ":1", "apply:x"])
+@pytest.mark.parametrize(
+    "plan", ["apply", "apply:", "apply:0", "apply:-1", "nowhere:1", ":1", "apply:x"]
+)
 def test_a_plan_that_does_not_read_is_an_error(plan: str) -> None:
     with pytest.raises(ValueError, match="NODEDB_FAULT_KILL"):
         fault_points({"NODEDB_FAULT_KILL": plan})

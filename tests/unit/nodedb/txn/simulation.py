@@ -1,25 +1,31 @@
-"""One node's transactions without a loop, a clock or a disk: everything runs when the test says so, and can lose its power."""
+"""One node's transactions without a loop, a clock or a disk.
+
+Everything runs when the test says so, and can lose its power.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.ids import FIRST_DATA_GROUP, METADATA_GROUP
 from cluster.metadata.oracle import TimestampOracle, pack_timestamp
 from nodedb.catalog.metadata import MetadataState
-from nodedb.errors import StorageError
-from nodedb.kv.fault_points import FaultPoint
 from nodedb.kv.group import DataGroup
 from nodedb.kv.replicator import Replicator
 from nodedb.storage.memory_engine import MemoryEngine
 from nodedb.storage.wal import Wal
 from nodedb.txn.manager import TransactionManager
 from nodedb.txn.sequences import Sequences
-from nodedb.txn.transaction import Transaction
 from nodedb.waiter import Interrupts, Runner
 from tests.fault.simulated_disk import SimulatedDisk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from nodedb.errors import StorageError
+    from nodedb.kv.fault_points import FaultPoint
+    from nodedb.txn.transaction import Transaction
 
 START_US = 1_700_000_000_000_000
 
@@ -77,7 +83,10 @@ class SimulatedSchedule:
 
 
 class SimulatedNode:
-    """Replicator, data group, metadata and transactions over a simulated disk and an engine in memory."""
+    """What a node is made of below its sessions.
+
+    Replicator, data group, metadata and transactions over a simulated disk and an engine in memory.
+    """
 
     def __init__(
         self,
@@ -96,7 +105,7 @@ class SimulatedNode:
         self.wal = Wal(
             self.disk, segment_bytes=segment_bytes, compact_limit=self.engine.recyclable_applied
         )
-        self.engine._fsynced_index = self.wal.durable_index  # noqa: SLF001  the log is younger than the engine
+        self.engine._fsynced_index = self.wal.durable_index
         self.replicator = Replicator(
             self.wal, self.engine, self.schedule, self._on_fatal, pass_point
         )
@@ -156,7 +165,8 @@ class Task:
         self.done = False
         self.error: BaseException | None = None
         self._value: Any = None
-        self.runner = Runner(self._run(coroutine), self._finished)
+        self.coroutine = self._run(coroutine)
+        self.runner = Runner(self.coroutine, self._finished)
         self.runner.step()
 
     async def _run(self, coroutine: Coroutine[Any, None, Any]) -> None:
@@ -165,6 +175,15 @@ class Task:
     def _finished(self, error: BaseException | None) -> None:
         self.done = True
         self.error = error
+
+    @staticmethod
+    def bury(tasks: list[Task]) -> None:
+        """End coroutines of a node that has crashed; none of them runs another step."""
+        for task in tasks:
+            if task.runner.waiting is not None:
+                task.runner.waiting._resume = None
+        for task in tasks:
+            task.coroutine.close()
 
     def result(self) -> Any:
         """Return what the coroutine returned, or raise what it raised."""

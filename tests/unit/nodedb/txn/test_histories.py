@@ -1,18 +1,20 @@
-"""Random interleavings of transactions on one node, with power losses: nothing acknowledged is lost, nothing is torn.
+"""Random interleavings of transactions on one node, with power losses.
 
-Sessions transfer money, count under a row lock, fight for unique keys, roll back, use savepoints, and meet deadlocks. Every
-transaction that counts also logs itself, so the counter says how many log rows there must be.
+Nothing acknowledged is lost, nothing is torn.
+
+Sessions transfer money, count under a row lock, fight for unique keys, roll back, use savepoints,
+and meet deadlocks. Every transaction that counts also logs itself, so the counter says how many log
+rows there must be.
 """
 
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from nodedb.kv.keys import HEADER_BYTES
-from nodedb.txn.transaction import Transaction
 from nodedb.waiter import Waiter
 from sql.catalog.descriptor import Sequence
 from sql.errors import DeadlockDetected, UniqueViolation
@@ -21,6 +23,9 @@ from sql.types.catalog import INT4, INT8
 from tests.fault.simulated_disk import PowerLoss, SimulatedDisk
 from tests.lib.catalog_fixture import make_table
 from tests.unit.nodedb.txn.simulation import SimulatedNode, Task
+
+if TYPE_CHECKING:
+    from nodedb.txn.transaction import Transaction
 
 BANK = make_table("bank", [("id", INT4), ("balance", INT8)], primary_key=["id"], table_id=100)
 LOG = make_table("log", [("id", INT8), ("counted", INT4)], primary_key=["id"], table_id=101)
@@ -54,6 +59,7 @@ class History:
         self.next_log_id = 0
         self.paused: list[Waiter[None]] = []
         self.deadlocks = 0
+        self.tasks: list[Task] = []
         rows = [(n, 0) for n in range(ACCOUNTS)]
         transaction = self.node.begin()
         self.node.finish(self.write(transaction, "insert", BANK, rows))
@@ -70,7 +76,10 @@ class History:
         await waiter
 
     async def add(self, transaction: Transaction, account: int, amount: int) -> None:
-        """UPDATE bank SET balance = balance + amount WHERE id = account, re-checked after the lock."""
+        """UPDATE bank SET balance = balance + amount WHERE id = account.
+
+        Re-checked after the lock.
+        """
         store = self.node.transactions.statement_store(transaction)
         row = await store.get(BANK, (account,))
         assert row is not None
@@ -152,7 +161,7 @@ class History:
         """Interleave sessions until all are done, or the power fails."""
         chance, node = self.chance, self.node
         self.paused = []
-        tasks = [Task(self.session(transactions)) for _ in range(sessions)]
+        tasks = self.tasks = [Task(self.session(transactions)) for _ in range(sessions)]
         while not all(task.done for task in tasks):
             choice = chance.random()
             if self.paused and choice < 0.8:
@@ -164,8 +173,11 @@ class History:
             else:
                 node.transactions.raise_watermark(node.group.last_timestamp)
                 node.transactions.collect(b"\0", 50)
-            assert self.paused or node.schedule.ready or choice >= 0.8 or all(
-                task.done for task in tasks
+            assert (
+                self.paused
+                or node.schedule.ready
+                or choice >= 0.8
+                or all(task.done for task in tasks)
             ), f"seed {self.seed}: everybody waits"
         for task in tasks:
             task.result()
@@ -199,9 +211,12 @@ class History:
         group = self.node.group
         live = [(k, v) for k, v in group.rows.scan(b"\0", None, 1 << 30) if len(v) > HEADER_BYTES]
         assert sum(group.vshard_keys) == len(live), label
-        assert sum(group.vshard_bytes) == sum(len(k) + len(v) - HEADER_BYTES for k, v in live), label
+        assert sum(group.vshard_bytes) == sum(len(k) + len(v) - HEADER_BYTES for k, v in live), (
+            label
+        )
 
     def lose_power(self) -> None:
+        Task.bury(self.tasks)
         keep = self.chance.random() < 0.5
         self.node = self.node.restarted(
             keep_last_commit=keep, power_loss=self.chance.random() < 0.8
@@ -214,7 +229,7 @@ def test_interleaved_transactions_keep_every_invariant(seed: int) -> None:
     history.run(sessions=5, transactions=8)
     history.check()
     assert len(history.node.transactions.locks) == 0
-    assert not history.node.transactions._active  # noqa: SLF001  nobody else counts them
+    assert not history.node.transactions._active
 
 
 @pytest.mark.parametrize("seed", range(1000, 1060))

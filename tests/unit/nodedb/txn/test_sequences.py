@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -12,7 +14,13 @@ from tests.unit.nodedb.txn.simulation import SimulatedNode, Task
 
 
 def sequence(**fields: int | bool) -> Sequence:
-    values = {"start": 1, "increment": 1, "min_value": 1, "max_value": 1 << 60, **fields}
+    values: dict[str, Any] = {
+        "start": 1,
+        "increment": 1,
+        "min_value": 1,
+        "max_value": 1 << 60,
+        **fields,
+    }
     return Sequence(id=200, name="s", schema_id=2200, type_oid=20, **values)
 
 
@@ -82,7 +90,10 @@ def test_setting_the_value() -> None:
     assert draw(node, sequence(), 2) == [7, 8]
     with pytest.raises(NumericValueOutOfRange) as caught:
         node.finish(node.sequences.set_value(sequence(), 0, is_called=True))
-    assert caught.value.message == 'setval: value 0 is out of bounds for sequence "s" (1..1152921504606846976)'
+    assert (
+        caught.value.message
+        == 'setval: value 0 is out of bounds for sequence "s" (1..1152921504606846976)'
+    )
 
 
 def test_a_value_set_during_a_reservation_voids_it() -> None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
-from nodedb.txn.store import StatementStore
-from nodedb.txn.transaction import Transaction
 from sql.catalog.descriptor import Index, IndexKey, Table
 from sql.errors import (
     DeadlockDetected,
     DiskFull,
     LockNotAvailable,
     QueryCanceled,
+    SnapshotTooOld,
     UniqueViolation,
 )
 from sql.executor.store import IndexEntryMaker, KeySpan, TableAccess
 from sql.types.catalog import INT4, TEXT
 from tests.lib.catalog_fixture import make_table
-from tests.unit.nodedb.txn.simulation import SimulatedNode, SimulatedSchedule, Task
+from tests.unit.nodedb.txn.simulation import SimulatedNode, Task
+
+if TYPE_CHECKING:
+    from nodedb.txn.store import StatementStore
+    from nodedb.txn.transaction import Transaction
 
 COLUMNS = [("id", INT4), ("u", INT4), ("v", TEXT)]
 
@@ -35,7 +39,10 @@ def unique_table(**fields: Any) -> Table:
         COLUMNS,
         primary_key=["id"],
         table_id=100,
-        indexes=[index("t_u_key", 1, index_id=2, unique=True, **fields), index("t_v", 2, index_id=3)],
+        indexes=[
+            index("t_u_key", 1, index_id=2, unique=True, **fields),
+            index("t_v", 2, index_id=3),
+        ],
     )
 
 
@@ -84,10 +91,10 @@ class Session:
         self.node.transactions.rollback(self.transaction)
         self.transaction = self.node.begin()
 
-    def rows(self) -> list[Any]:
+    def rows(self) -> Any:
         return self.node.finish(read_all(self.store().scan(self.table)))
 
-    def by_index(self, index_id: int, **options: Any) -> list[Any]:
+    def by_index(self, index_id: int, **options: Any) -> Any:
         return self.node.finish(read_all(self.store().scan_index(self.access, index_id, **options)))
 
 
@@ -210,7 +217,11 @@ def test_nulls_are_distinct_unless_told_otherwise() -> None:
 
 def test_a_partial_unique_index_looks_only_at_its_rows() -> None:
     partial = Index(
-        id=902, name="part", index_id=2, unique=True, keys=(IndexKey(position=-1, type_oid=INT4.oid),)
+        id=902,
+        name="part",
+        index_id=2,
+        unique=True,
+        keys=(IndexKey(position=-1, type_oid=INT4.oid),),
     )
     table = make_table("t", COLUMNS, primary_key=["id"], table_id=100, indexes=[partial])
     makers = (IndexEntryMaker(2, lambda row: (row[1] * 2,) if row[2] == "live" else None),)
@@ -242,10 +253,7 @@ def test_an_update_may_move_keys_and_entries() -> None:
 
 @pytest.mark.parametrize("position", [0, 1])
 def test_a_deferrable_key_is_checked_when_the_statement_ends(position: int) -> None:
-    table = unique_table(deferrable=True)
-    from msgspec.structs import replace
-
-    table = replace(table, primary_deferrable=True)
+    table = replace(unique_table(deferrable=True), primary_deferrable=True)
     node = filled(table, [(n, n, str(n)) for n in range(1, 6)])
     session = Session(node, table)
 
@@ -262,7 +270,7 @@ def test_a_deferrable_key_is_checked_when_the_statement_ends(position: int) -> N
     node.finish(session.commit())
     assert [row[position] for row in session.rows()] == [2, 3, 4, 5, 6]
     assert [row[2] for row in session.by_index(2)] == ["1", "2", "3", "4", "5"]
-    duplicate = tuple(6 if p == position else 60 + p for p in range(2)) + ("x",)
+    duplicate = (*(6 if p == position else 60 + p for p in range(2)), "x")
     with pytest.raises(UniqueViolation):
         node.finish(session.insert(duplicate))
 
@@ -322,6 +330,17 @@ def test_on_conflict_waits_and_meets_the_other_row() -> None:
         assert not task.done
         node.finish(first.commit())
         assert task.result() == (1, 10, "first")
+
+
+def test_on_conflict_do_nothing_leaves_the_row_unlocked() -> None:
+    node = filled()
+    first, second = Session(node), Session(node)
+    for arbiters in ((1,), (2,), ()):
+        store = first.store()
+        found = store.insert_or_conflict(first.access, (1, 10, ""), arbiters, lock_existing=False)
+        assert node.finish(found) == (1, 10, "a")
+        assert first.transaction.held == []
+    assert node.finish(second.change((1, 10, "a"), None))
 
 
 def test_on_conflict_inserts_after_a_rollback() -> None:
@@ -460,11 +479,8 @@ def test_the_watermark_stays_below_running_snapshots_for_an_hour() -> None:
     assert node.finish(store.get(PLAIN, (1,))) == (1, 10, "a")
     node.schedule.advance(3601)
     collect()
-    from sql.errors import SnapshotTooOld
-
     with pytest.raises(SnapshotTooOld):
         node.finish(store.get(PLAIN, (1,)))
-    assert isinstance(node.schedule, SimulatedSchedule)
 
 
 def test_rowids_grow_in_the_order_of_insertion() -> None:
@@ -475,3 +491,15 @@ def test_rowids_grow_in_the_order_of_insertion() -> None:
     node.finish(session.insert((5, None)))
     assert [row[0] for row in session.rows()] == list(range(6))
     assert len({row[1] for row in session.rows()}) == 6
+
+
+def test_a_coroutine_torn_down_amid_its_commit_keeps_the_locks() -> None:
+    node = filled(PLAIN)
+    first, second = Session(node, PLAIN), Session(node, PLAIN)
+    node.finish(first.change((1, 10, "a"), (1, 10, "new")))
+    task = Task(first.commit())
+    waiting = Task(second.change((1, 10, "a"), None))
+    Task.bury([task])
+    node.schedule.run()
+    assert not waiting.done
+    assert second.rows()[0] == (1, 10, "new")

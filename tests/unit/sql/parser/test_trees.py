@@ -192,7 +192,7 @@ def test_pretty_queries_look_like_view_definitions() -> None:
     assert isinstance(parsed.statement, Select | SetOperation)
     assert deparse_query(parsed.statement, pretty=True) == (
         " SELECT a,\n    b AS c\n   FROM (t\n     JOIN s ON (t.a = s.a))\n"
-        "  WHERE (x IN (SELECT 1\n           FROM z))\n  ORDER BY 1 DESC"
+        "  WHERE (x IN ( SELECT 1\n           FROM z))\n  ORDER BY 1 DESC"
     )
 
 
