@@ -219,9 +219,7 @@ class Connection:
         if not self._wake_input(ConnectionLost("connection lost")) and self.session is not None:
             self.session.interrupt(ConnectionLost("connection lost"))
         if self._room is not None:
-            # An error of its own: one that is raised here and kept by the session would keep the
-            # frames it was raised through alive, and with them the rows being sent.
-            self._room.set_error(ConnectionLost("connection lost"))
+            self._room.set_result(None)
 
     def write_paused(self) -> None:
         """Note that the socket takes no more for now."""
@@ -348,6 +346,10 @@ class Connection:
             await self._room
         finally:
             self._room = None
+        if self._is_lost:
+            # Raised here, not by the waiter: an error that a waiter keeps is a cycle with the
+            # frames it was raised through, and with the rows being sent.
+            raise ConnectionLost("connection lost")
 
     async def _give_way(self) -> None:
         """Send a large piece of output; wait while the socket is full."""

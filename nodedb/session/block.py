@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from nodedb.catalog.changes import CatalogOverlay, IdAllocator, Mark as OverlayMark
+from nodedb.catalog.changes import CatalogOverlay, IdAllocator
+from nodedb.catalog.changes import Mark as OverlayMark
 from nodedb.catalog.metadata import MetadataState
 from nodedb.session.settings import Settings
 from nodedb.txn.manager import TransactionManager

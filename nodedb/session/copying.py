@@ -27,7 +27,8 @@ from nodedb.session.copy_rows import ChunkReader, RowSink
 from nodedb.session.prepared import Portal, PreparedStatement
 from sql.ast import query as q
 from sql.ast import utility as u
-from sql.catalog.descriptor import Column, Sequence as SequenceDescriptor, Table, View
+from sql.catalog.descriptor import Column, Table, View
+from sql.catalog.descriptor import Sequence as SequenceDescriptor
 from sql.errors import (
     DuplicateColumn,
     FeatureNotSupported,

@@ -65,8 +65,8 @@ from sql.errors import (
     UniqueViolation,
 )
 from sql.executor.foreign_keys import DEFERRED, run_deferred
-from sql.functions.reg import RegResolver
 from sql.functions.context import ExecutionContext, MemoryBudget
+from sql.functions.reg import RegResolver
 from sql.parser import parse_statements
 from sql.parser.normalize import normalize_literals
 from sql.planner.codegen import value_function
@@ -1138,5 +1138,3 @@ def close_execution(portal: Portal) -> None:
     if execution is not None:
         portal.execution = None
         execution.close()
-
-

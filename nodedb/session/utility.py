@@ -322,4 +322,3 @@ def find_table(session: Session, name: QualifiedName) -> Table | View:
 def _require_superuser(session: Session, message: str) -> None:
     if not session.catalog().is_superuser:
         raise InsufficientPrivilege(message)
-

@@ -275,7 +275,11 @@ class Planner:
         free = free_columns(expression.plan)
         ctes = free_ctes(expression.plan)
         correlated = bool(free) or bool(ctes & (self.work_tables | self.correlated_ctes))
-        node = self.plan_root(expression.plan)
+        if expression.kind == "exists":
+            # Its select list is never evaluated.
+            node = self.plan(expression.plan, [], set(), NOTHING)
+        else:
+            node = self.plan_root(expression.plan)
         test: Compiled | None = None
         hash_keys = None
         if expression.kind in {"any", "all"}:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sql.errors import CardinalityViolation
-from sql.executor.node import HASH_ENTRY_BYTES, RowMeter, read_all
+from sql.executor.node import HASH_ENTRY_BYTES, RowMeter, read_all, row_bytes
 from sql.planner.runtime import MISSING, nest_arrays
 from sql.types.array import EMPTY_ARRAY, ArrayValue
 from sql.types.record import RecordValue
@@ -33,11 +33,15 @@ class HashedResult:
 
     __slots__ = ("is_empty", "keys", "partial")
 
-    def __init__(self, rows: list[Row], hash_keys: list[Callable[[Datum], Any] | None]) -> None:
-        self.is_empty = not rows
+    def __init__(self) -> None:
+        self.is_empty = True
         self.keys: set[Any] = set()
         self.partial: list[tuple[Any, ...]] = []
         """Keys with a NULL: they may match as unknown."""
+
+    def add(self, rows: list[Row], hash_keys: list[Callable[[Datum], Any] | None]) -> None:
+        """Enter rows."""
+        self.is_empty = False
         for row in rows:
             key = normalise(row, hash_keys)
             if None in key:
@@ -130,12 +134,24 @@ class SubPlan:
         """
         value: HashedResult | None = context.cache.get(self)
         if value is None:
-            assert self.hash_keys is not None
-            meter = RowMeter(context)
-            rows = await read_all(self.node, context, meter)
-            meter.add_bytes(len(rows) * HASH_ENTRY_BYTES)
-            value = context.cache[self] = HashedResult(rows, self.hash_keys)
+            value = context.cache[self] = await self._hash_rows(context)
         return value
+
+    async def _hash_rows(self, context: ExecutionContext) -> HashedResult:
+        assert self.hash_keys is not None
+        result = HashedResult()
+        meter = RowMeter(context)
+        operator = self.node.open(context)
+        try:
+            while rows := await operator.next_batch():
+                known = len(result.keys)
+                result.add(rows, self.hash_keys)
+                added = len(result.keys) - known
+                meter.add_bytes(added * (row_bytes(rows) + HASH_ENTRY_BYTES))
+                await context.checkpoint()
+        finally:
+            operator.close()
+        return result
 
     async def scalar(self, context: ExecutionContext) -> Any:
         """Return the only row's value (a record for several columns), None without rows."""

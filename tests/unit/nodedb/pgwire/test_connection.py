@@ -1,8 +1,11 @@
+import gc
+import weakref
 from typing import Any, NamedTuple
 
 import pytest
 from pgwire_fakes import (
     COPY_DONE,
+    NUMBERS,
     ONE,
     STORAGE_ERRORS,
     SYNC,
@@ -20,6 +23,7 @@ from pgwire_fakes import (
 
 from nodedb.pgwire.config import PgWireSettings
 from nodedb.pgwire.errors import ConnectionLost, FatalError
+from nodedb.session.api import Result
 from sql.errors import (
     AdminShutdown,
     CannotConnectNow,
@@ -534,4 +538,36 @@ def test_terminate_before_there_is_a_session() -> None:
     harness.connection.receive(startup(user="alice"))
     harness.connection.terminate(SHUTDOWN)
     assert describe(harness.io.take())[-1] == FATAL_57P01
+    assert harness.ended == 1
+
+
+class Rows(list[Any]):
+    """A list that can be watched."""
+
+
+def test_a_lost_client_keeps_no_rows_alive() -> None:
+    """By reference counts alone: the collector may come late, and rows may be many."""
+    harness = Harness(PgWireSettings(output_bytes_flush=500)).login()
+    harness.io.on_write = harness.connection.write_paused
+    rows = Rows((n, "w") for n in range(5000))
+    watched = weakref.ref(rows)
+    result = Result("SELECT 5000", NUMBERS, rows)
+
+    async def finish() -> None:
+        result.tag = "SELECT 5000"
+
+    async def execute_simple(statement: str, *, is_last: bool) -> Result:
+        return result
+
+    result.finish = finish
+    harness.session.execute_simple = execute_simple
+    harness.connection.receive(query("numbers"))
+    assert not harness.ended
+    del rows
+    gc.disable()
+    try:
+        harness.connection.lost()
+        assert watched() is None
+    finally:
+        gc.enable()
     assert harness.ended == 1

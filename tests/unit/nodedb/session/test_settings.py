@@ -3,7 +3,13 @@
 import pytest
 
 from nodedb.session.settings import Settings, join_values
-from sql.errors import CantChangeRuntimeParam, InvalidName, InvalidParameterValue, SqlError, UndefinedObject
+from sql.errors import (
+    CantChangeRuntimeParam,
+    InvalidName,
+    InvalidParameterValue,
+    SqlError,
+    UndefinedObject,
+)
 
 
 def make(**defaults: str) -> Settings:

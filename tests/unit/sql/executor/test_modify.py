@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from sql.catalog.descriptor import Check
+from sql.catalog.descriptor import PUBLIC_SCHEMA_ID, Check, Sequence
 from sql.errors import CardinalityViolation, CheckViolation, NotNullViolation, UniqueViolation
 from sql.parser import parse_statements
-from sql.types.catalog import INT4, TEXT, VARCHAR
+from sql.types.catalog import INT4, INT8, TEXT, VARCHAR
 from tests.lib.catalog_fixture import make_table
 from tests.lib.sql_runner import Runner, finish
 
@@ -232,3 +232,66 @@ def test_point_insert_makes_the_whole_row(db: Runner) -> None:
 )
 def test_no_point_plan_where_more_than_one_row_may_matter(db: Runner, text: str) -> None:
     assert db.plan(text).point is None
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("insert into t values (4, 10), (null, 5)", UniqueViolation),
+        ("insert into t values (4, 40), (null, 10)", NotNullViolation),
+        ("insert into t values (4, 40), (5, 40), (6, -1)", UniqueViolation),
+        ("insert into t values (4, 10), (null, 5) on conflict (a) do nothing", UniqueViolation),
+        ("update t set b = case a when 1 then 20 else -1 end", UniqueViolation),
+        ("update t set b = case a when 1 then 11 else -1 end", CheckViolation),
+    ],
+)
+def test_the_first_refused_row_decides(db: Runner, text: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        db.execute(text)
+
+
+def test_a_conflict_with_an_earlier_row_of_the_command_is_skipped_first(db: Runner) -> None:
+    text = "insert into t values (4, 40), (4, 40) on conflict (a) do nothing"
+    assert db.execute(text)[1] == 1
+
+
+def test_null_in_a_key_column_finds_nothing(db: Runner) -> None:
+    assert db.query("select * from t where a is null") == []
+    assert db.execute("delete from t where a is null")[1] == 0
+    assert db.execute("update t set b = 1 where a is null")[1] == 0
+    assert len(rows(db)) == 3
+
+
+def test_inserts_that_await_their_defaults_have_a_point_plan() -> None:
+    sequence = Sequence(
+        id=20009,
+        name="s",
+        schema_id=PUBLIC_SCHEMA_ID,
+        type_oid=INT8.oid,
+        start=1,
+        increment=1,
+        min_value=1,
+        max_value=1000,
+    )
+    t = make_table(
+        "t",
+        [
+            ("a", INT4, {"not_null": True, "default": expression("nextval('s')")}),
+            ("b", INT4),
+        ],
+        ["a"],
+        table_id=20001,
+    )
+    db = Runner(t, sequence)  # type: ignore[arg-type]  # any relation will do
+    plan = db.plan("insert into t (b) values ($1) returning a, b")
+    assert plan.point is None
+    point = plan.awaiting_point
+    assert point is not None
+    assert point.make_row is None
+    assert point.make_row_async is not None
+    assert point.project is not None
+    context = db.context((7,))
+    made = [finish(point.make_row_async(None, context)) for _ in range(2)]
+    assert made == [(1, 7), (2, 7)]
+    assert point.project(made[0], context) == (1, 7)
+    assert db.run_plan(plan, (8,)) == ([(3, 8)], 1)
