@@ -75,6 +75,7 @@ from sql.binder.coerce import (
     with_typmod,
 )
 from sql.binder.dispatch import HANDLERS, bind
+from sql.binder.name_subscript import name_character
 from sql.binder.operators import EQUALS, make_operator
 from sql.binder.scope import (
     find_column,
@@ -82,7 +83,8 @@ from sql.binder.scope import (
     located,
     missing_column,
     missing_table,
-    note_lateral,
+    note_column,
+    note_qualifier,
     system_column,
 )
 from sql.binder.tree import location
@@ -109,6 +111,7 @@ from sql.types.catalog import (
     INT4,
     INT8,
     JSONB,
+    NAME,
     NUMERIC,
     RECORD,
     TEXT,
@@ -199,31 +202,11 @@ def _column(state: BindState, node: ColumnRef, scope: Scope) -> BoundExpr:
             level, item, position = found
             expression = item.expressions[position]
             note_column(state, level, item, expression)
-            if state.recorder is not None and not _is_hidden(item, level, scope):
-                state.recorder.qualifiers[id(node)] = item.alias
+            if state.recorder is not None:
+                note_qualifier(state.recorder, node, level, item, scope)
             return located(expression, node.span)
         return _unqualified_other(state, name, node.span, scope)
     return _qualified(state, parts, node.span, scope)
-
-
-def _is_hidden(item: Item, level: Scope, scope: Scope) -> bool:
-    """Tell whether qualifying with the item's name would find another, or nothing."""
-    if item.is_join or not item.alias or not item.relation_visible:
-        return True
-    inner: Scope | None = scope
-    while inner is not None and inner is not level:
-        if any(other.alias == item.alias for other in inner.items):
-            return True
-        inner = inner.parent
-    return sum(other.alias == item.alias for other in level.items) > 1
-
-
-def note_column(state: BindState, level: Scope, item: Item, expression: BoundExpr) -> None:
-    """Tell lateral joins and enclosing aggregates that a column of ``level`` was used."""
-    if item.lateral_only:
-        note_lateral(level, item, expression)
-    for tracker in state.trackers:
-        tracker.depths.add(level.depth)
 
 
 def _unqualified_other(state: BindState, name: str, span: Span, scope: Scope) -> BoundExpr:
@@ -641,6 +624,8 @@ def _subscript(state: BindState, node: Subscript, scope: Scope) -> BoundExpr:
     operand = bind(state, base, scope)
     if operand.type is JSONB:
         return _jsonb_subscripts(state, operand, chain, scope)
+    if operand.type is NAME and len(chain) == 1:
+        return bind(state, name_character(chain[0]), scope)
     if operand.type.element is None:
         raise DatatypeMismatch(
             f"cannot subscript type {operand.type.display_name} "

@@ -29,8 +29,10 @@ from sql.span import NO_SPAN, Span
 from sql.types.catalog import OID
 
 if TYPE_CHECKING:
+    from sql.ast.query import ColumnRef
     from sql.binder.aggregation import SelectContext
     from sql.binder.bound import BoundExpr
+    from sql.binder.state import BindState, Recorder
 
 AMBIGUOUS = -1
 SYSTEM_COLUMNS = frozenset(("ctid", "xmin", "xmax", "cmin", "cmax"))
@@ -315,6 +317,26 @@ def system_column(item: Item, name: str, span: Span) -> BoundExpr | None:
     return None
 
 
+def _is_hidden(item: Item, level: Scope, scope: Scope) -> bool:
+    """Tell whether qualifying with the item's name would find another, or nothing."""
+    if item.is_join or not item.alias or not item.relation_visible:
+        return True
+    inner: Scope | None = scope
+    while inner is not None and inner is not level:
+        if any(other.alias == item.alias for other in inner.items):
+            return True
+        inner = inner.parent
+    return sum(other.alias == item.alias for other in level.items) > 1
+
+
+def note_qualifier(
+    recorder: Recorder, node: ColumnRef, level: Scope, item: Item, scope: Scope
+) -> None:
+    """Remember for a view to which FROM entry an unqualified column belongs."""
+    if not _is_hidden(item, level, scope):
+        recorder.qualifiers[id(node)] = item.alias
+
+
 def located(expression: BoundExpr, span: Span) -> BoundExpr:
     """Return the column expression with the reference's place."""
     if type(expression) is ColumnVar:
@@ -327,3 +349,11 @@ def note_lateral(level: Scope, item: Item, expression: Any) -> None:
     """Remember that a lateral item's column was used, so that the join is marked lateral."""
     if item.lateral_only and type(expression) is ColumnVar:
         level.lateral_refs.add(expression.id)
+
+
+def note_column(state: BindState, level: Scope, item: Item, expression: BoundExpr) -> None:
+    """Tell lateral joins and enclosing aggregates that a column of ``level`` was used."""
+    if item.lateral_only:
+        note_lateral(level, item, expression)
+    for tracker in state.trackers:
+        tracker.depths.add(level.depth)

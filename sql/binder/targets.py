@@ -25,9 +25,9 @@ from sql.ast.query import (
 from sql.binder.bound import BoundExpr, ColumnVar, FieldExpr, RowExpr, SortItem
 from sql.binder.coerce import resolve_unknown
 from sql.binder.dispatch import bind
-from sql.binder.expression import note_column, qualified_item, record_shape
+from sql.binder.expression import qualified_item, record_shape
 from sql.binder.naming import output_name
-from sql.binder.scope import find_column, located
+from sql.binder.scope import find_column, located, note_column, note_qualifier
 from sql.binder.sorting import require_equality, require_ordering
 from sql.binder.tree import expression_key, location
 from sql.errors import (
@@ -198,6 +198,8 @@ def find_target(
         if clause == "GROUP BY":
             found = find_column(scope, name, node.span)
             use_name = found is None or found[0] is not scope
+            if state.recorder is not None and found is not None:
+                note_qualifier(state.recorder, node, found[0], found[1], scope)
         else:
             use_name = True
         if use_name:

@@ -22,6 +22,7 @@ from sql.ast.query import (
     Update,
 )
 from sql.binder.bound import ColumnVar, OutputColumn, TableScan
+from sql.binder.naming import UNNAMED, output_name
 from sql.binder.state import BoundQuery, Recorder
 from sql.binder.statement import new_state
 from sql.binder.tree import walk
@@ -123,8 +124,12 @@ def _expand(target: Target, recorder: Recorder, catalog: Catalog) -> list[Target
     columns = recorder.stars.get(id(expression))
     if isinstance(expression, Star) and columns is not None:
         return [Target(ColumnRef(parts), label) for parts, label in columns]
+    label = target.label
+    if not label and not isinstance(expression, ColumnRef):
+        name = output_name(expression, {})
+        label = "" if name == UNNAMED else name
     rewritten: Target = msgspec.structs.replace(
-        target, expression=_rewrite(expression, recorder, catalog)
+        target, expression=_rewrite(expression, recorder, catalog), label=label
     )
     return [rewritten]
 

@@ -9,9 +9,17 @@ scan with its filter and projection is one generated loop.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sql.executor.node import BATCH_ROWS, INSTRUMENTATION, Batches, Measure, Node, chunks
+from sql.executor.node import (
+    BATCH_ROWS,
+    INSTRUMENTATION,
+    Batches,
+    Measure,
+    Node,
+    chunks,
+    row_bytes,
+)
 
 if TYPE_CHECKING:
     from sql.catalog.catalog import VirtualTable
@@ -21,6 +29,8 @@ if TYPE_CHECKING:
     from sql.functions.context import ExecutionContext
     from sql.types.base import Row
 
+WIDE_BATCH_BYTES: Final = 1 << 20
+_FIRST_WIDE_ROWS: Final = 16
 Stage = Callable[[list["Row"], "ExecutionContext"], Any]
 Spans = Callable[["ExecutionContext"], Any]
 
@@ -380,21 +390,34 @@ class ProjectSetNode(StagedNode):
 
 
 class StageNode(StagedNode):
-    """A filter, a projection, or both."""
+    """A filter, a projection, or both.
+
+    ``widens``: values of any size are made; then batches are cut to ``WIDE_BATCH_BYTES``.
+    """
 
     name = "Result"
 
     def __init__(self, layout: Sequence[int], child: Node) -> None:
         super().__init__(layout, (child,))
+        self.widens = False
 
     async def run(self, context: ExecutionContext) -> Batches:
         """Yield what the stage makes of the input."""
         operator = self.children[0].open(context)
+        step = _FIRST_WIDE_ROWS if self.widens else BATCH_ROWS
         try:
             while rows := await operator.next_batch():
-                batch = await self.staged(rows, context)
-                if batch:
+                at = 0
+                while at < len(rows):
+                    part = rows[at : at + step] if at or step < len(rows) else rows
+                    at += len(part)
+                    batch = await self.staged(part, context)
+                    if not batch:
+                        continue
                     yield batch
+                    if self.widens:
+                        step = max(1, min(BATCH_ROWS, WIDE_BATCH_BYTES // row_bytes(batch)))
+                await context.checkpoint()
         finally:
             operator.close()
 

@@ -3,13 +3,14 @@
 Source: PostgreSQL docs, "System Catalog Information Functions".
 """
 
+import re
 from functools import lru_cache
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 
 from sql.ast.deparse import deparse_expression, deparse_query
-from sql.ast.deparse_names import quote_identifier
+from sql.ast.deparse_names import quote_identifier, quote_literal
 from sql.ast.deparse_pretty import deparse_pretty, deparse_query_pretty
 from sql.ast.node import Node
 from sql.ast.query import (
@@ -33,6 +34,8 @@ from sql.functions.implementation import implements
 from sql.functions.reg import RegResolver, find_index
 from sql.parser import parse_statements
 from sql.types.catalog import REGCLASS
+
+_REGCLASS_CONSTANT: Final = re.compile(r"'(\d+)'::regclass")
 
 
 def _parenthesized(expression: Expression, *, pretty: bool) -> str:
@@ -213,9 +216,22 @@ def _view_definition_by_name(
     return _view_definition(context, RegResolver(context.catalog).relation_id(name), pretty)
 
 
-@implements("pg_get_expr(pg_node_tree,oid)", "pg_get_expr(pg_node_tree,oid,bool)")
-def _expression_text(expression: str, _relation: int, pretty: bool = False) -> str:  # noqa: FBT001, FBT002
-    """Return the argument: the system tables hold expressions as SQL text already."""
+@implements("pg_get_expr(pg_node_tree,oid)", "pg_get_expr(pg_node_tree,oid,bool)", context=True)
+def _expression_text(
+    context: ExecutionContext,
+    expression: str,
+    _relation: int,
+    pretty: bool = False,  # noqa: FBT001, FBT002
+) -> str:
+    """Name the relations in what the system tables hold: SQL text with their OIDs."""
+    if "::regclass" in expression:
+        resolver = RegResolver(context.catalog)
+
+        def named(match: re.Match[str]) -> str:
+            name = resolver.output(REGCLASS, int(match[1]))
+            return match[0] if name is None else f"{quote_literal(name)}::regclass"
+
+        expression = _REGCLASS_CONSTANT.sub(named, expression)
     return _prettier(expression) if pretty else expression
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sql.binder import bound as b
 from sql.catalog.descriptor import PRIMARY_INDEX_ID, Index, Table
 from sql.executor.store import KeySpan
+from sql.planner.codegen import is_hashable
 from sql.planner.walk import is_volatile, used_columns
 from sql.types.array import ArrayValue
 from sql.types.base import SqlType
@@ -46,6 +47,13 @@ def compatible(left: SqlType, right: SqlType) -> bool:
     return any(left.name in family and right.name in family for family in _FAMILIES)
 
 
+def hashable_operator(operator: Any) -> bool:
+    """Tell whether equal operands of an = operator have equal hash keys."""
+    if operator is None or operator.comparison != "=" or operator.left is None:
+        return False
+    return compatible(operator.left, operator.right) and is_hashable(operator.left)
+
+
 @dataclass(slots=True)
 class Sargable:
     """A condition on one column that an index may serve: operator and value expressions."""
@@ -56,6 +64,8 @@ class Sargable:
     values: tuple[Any, ...]
     condition: Any
     exact: bool = True
+    share: float | None = None
+    """Estimated share of the rows, if not the condition's usual one (IN of a sub-query)."""
 
 
 @dataclass(slots=True)

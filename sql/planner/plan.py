@@ -22,6 +22,7 @@ from sql.executor.node import Node, OrderKey
 from sql.executor.ordering import SortSpec
 from sql.executor.scan import (
     EmptyNode,
+    OneRowNode,
     OneTimeFilterNode,
     StagedNode,
     StageNode,
@@ -29,12 +30,11 @@ from sql.executor.scan import (
 )
 from sql.executor.sort import SortNode
 from sql.planner import estimate as est
-from sql.planner.access import compatible
+from sql.planner.access import hashable_operator
 from sql.planner.codegen import (
     Compiled,
     batch_function,
     condition_function,
-    is_hashable,
     positions,
     row_function,
     value_function,
@@ -204,12 +204,17 @@ class Planner:
 
     def project(self, node: Node, columns: Sequence[int], expressions: list[Any]) -> Node:
         """Compute expressions; the result's layout is ``columns``."""
-        if not isinstance(node, StagedNode) or (
-            (stage := self.stages.get(id(node))) is not None and stage.expressions is not None
+        widens = not isinstance(node, OneRowNode) and _widens(expressions)
+        if (
+            not isinstance(node, StagedNode)
+            or (widens and not isinstance(node, StageNode))
+            or ((stage := self.stages.get(id(node))) is not None and stage.expressions is not None)
         ):
             old = node
             node = self._stage_node(node)
             self.non_null[id(node)] = self.non_null.get(id(old), frozenset())
+        if isinstance(node, StageNode):
+            node.widens = node.widens or widens
         stage = self.stages.get(id(node)) or self._new_stage(node)
         before = self.non_null.get(id(node), frozenset())
         passed = {
@@ -385,6 +390,17 @@ def _is_identity(stage: Stage) -> bool:
     return tuple(ids) == stage.layout
 
 
+_PASSED: Final = {b.ColumnVar, b.Const, b.ParameterRef}
+
+
+def _widens(expressions: Sequence[Any]) -> bool:
+    """Tell whether expressions make values of any size."""
+    return any(
+        type(e) not in _PASSED and e.type.length < 0 and e.type.name != "numeric"
+        for e in expressions
+    )
+
+
 def renamed_order(order: Sequence[OrderKey], passed: dict[int, int]) -> list[OrderKey]:
     """Return an order in terms of new column ids, up to the first column that has none."""
     result = []
@@ -412,10 +428,3 @@ def _hash_functions(expression: b.SubqueryExpr) -> list[Callable[[Any], Any] | N
             return None
         keys.append(hash_key(variable.type))
     return keys
-
-
-def hashable_operator(operator: Any) -> bool:
-    """Tell whether equal operands of an = operator have equal hash keys."""
-    if operator is None or operator.comparison != "=" or operator.left is None:
-        return False
-    return compatible(operator.left, operator.right) and is_hashable(operator.left)

@@ -19,6 +19,9 @@ from sql.executor.scan import (
 from sql.planner import estimate as est
 from sql.planner.access import (
     AccessPath,
+    Sargable,
+    hashable_operator,
+    index_keys,
     match_index,
     sargables,
     span_maker,
@@ -32,6 +35,8 @@ from sql.planner.codegen import (
 from sql.planner.indexes import readable_indexes
 from sql.planner.tables import table_access
 from sql.planner.walk import (
+    free_columns,
+    free_ctes,
     returns_set,
 )
 
@@ -72,6 +77,9 @@ def plan_table_scan(
     found = sargables(readable.conditions, own | readable.columns)
     for sargable in found:
         sargable.condition = readable.originals.get(id(sargable.condition), sargable.condition)
+    indexed = {k.column for i in (None, *readable.indexes) for k in index_keys(plan, i)} & own
+    looked_up = [s for c in conditions if (s := _in_subquery(self, c, indexed)) is not None]
+    found += looked_up
     rows = est.table_rows(table)
     best: tuple[float, AccessPath, bool] | None = None
     for index in [None, *readable.indexes]:
@@ -81,9 +89,12 @@ def plan_table_scan(
         if best is None or cost < best[0] * 0.999:
             best = (cost, path, reverse)
     assert best is not None
+    for sargable in looked_up:
+        if sargable not in best[1].fixed:
+            self.sub_plans.pop(id(sargable.values[0]))
     node = _scan_node(self, plan, best[1], reverse=best[2])
     used = [s.condition for s in [*best[1].fixed, *best[1].ranges] if s.exact]
-    fetched = rows * est.combined(list(dict.fromkeys(best[1].used)), self.origins)
+    fetched = rows * _share(self, best[1])
     node.rows = max(1.0, fetched)
     node.width = est.table_width(table)
     node.total_cost = best[0]
@@ -108,20 +119,54 @@ def has_semi_join_form(condition: Any) -> bool:
     return isinstance(condition, b.SubqueryExpr)
 
 
+def _in_subquery(self: Planner, condition: Any, indexed: set[int]) -> Sargable | None:
+    """Take ``column IN (uncorrelated sub-query)`` as look-ups of the sub-query's rows."""
+    if not isinstance(condition, b.SubqueryExpr) or condition.kind != "any":
+        return None
+    if len(condition.equalities) != 1 or len(condition.plan.columns) != 1:
+        return None
+    left, variable, operator = condition.equalities[0]
+    if (
+        not isinstance(left, b.ColumnVar)
+        or left.id not in indexed
+        or variable.id != condition.plan.columns[0].id
+        or left.type is not variable.type
+        or not hashable_operator(operator)
+        or free_columns(condition.plan)
+        or free_ctes(condition.plan)
+    ):
+        return None
+    array = b.SubqueryExpr("array", condition.plan, condition.type)
+    share = self.plan_subquery(array).node.rows / self.origins.distinct(left)
+    return Sargable(left.id, "in", (array,), condition, share=min(1.0, share))
+
+
+def _share(self: Planner, path: AccessPath) -> float:
+    """Estimate the share of the rows that a path fetches."""
+    share = 1.0
+    for sargable in [*path.fixed, *path.ranges]:
+        share *= sargable.share or 1.0
+    plain = [s.condition for s in [*path.fixed, *path.ranges] if s.share is None]
+    return share * est.combined(list(dict.fromkeys(plain)), self.origins)
+
+
 def _path_cost(
     self: Planner, path: AccessPath, rows: float, conditions: list[Any], want: Want
 ) -> tuple[float, bool]:
     """Return (cost, scan backwards) of a path, a sort above included when it would be needed."""
     width = est.table_width(path.table)
-    share = est.combined(list(dict.fromkeys(path.used)), self.origins)
-    if path.fixed and path.is_point and (path.index is None or path.index.unique):
-        share = min(share, len(path.fixed) / max(rows, 1.0))
+    share = _share(self, path)
+    if path.fixed and path.is_point and (path.index is None or path.index.unique):  # noqa: SIM102
+        if all(s.comparison == "=" for s in path.fixed):
+            share = min(share, 1.0 / max(rows, 1.0))
     fetched = max(1.0, rows * share)
     per_row = est.CPU_TUPLE + est.PAGE * width / 8192
     if path.index is None:
         cost = fetched * per_row + (0.3 if path.used else 0.0)
     else:
         cost = 0.4 + fetched * (per_row + est.CPU_TUPLE + est.RANDOM_PAGE)
+    if any(s.share is not None for s in path.fixed):
+        cost += fetched * est.RANDOM_PAGE
     reverse = False
     if want.order:
         forward, backward = _order_matches(path, want.order)
@@ -157,16 +202,19 @@ def _scan_node(
 ) -> TableScanNode:
     layout = [c.id for c in plan.columns]
     options: dict[str, Any] = {"reverse": reverse}
+    sub_plans: list[Any] = []
     if path.used:
         expressions, make = span_maker(path)
         values = value_function(expressions, self.plan_subquery)
         options["spans"], options["spans_async"] = compose_spans(values, make)
+        sub_plans = list(values.sub_plans)
     node: TableScanNode
     if path.index is None:
         node = TableScanNode(layout, plan.table, plan.alias, **options)
     else:
         access = table_access(self.catalog, plan.table)
         node = IndexScanNode(layout, access, path.index.index_id, plan.alias, **options)
+    node.sub_plans += sub_plans
     order = path.order()
     if reverse:
         order = tuple((c, not d, not n) for c, d, n in order)

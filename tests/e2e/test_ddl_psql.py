@@ -22,14 +22,11 @@ CREATE TABLE child (t bigint REFERENCES t DEFERRABLE);
 """
 IN_LIST = "(ARRAY['x'::character varying, 'y'::character varying]::text[])"
 DESCRIPTION = f"""\
-                                      Table "public.t"
- Column |         Type          | Collation | Nullable |                Default                 
---------+-----------------------+-----------+----------+----------------------------------------
  id     | bigint                |           | not null | generated always as identity
  name   | character varying(30) |           | not null | 'x'::character varying
- n      | numeric(10,2)         |           |          | 
+ n      | numeric(10,2)         |           |          |
  g      | integer               |           |          | generated always as (pid * 2 + 1) stored
- pid    | integer               |           |          | 
+ pid    | integer               |           |          |
 Indexes:
     "t_pkey" PRIMARY KEY, btree (id)
     "t_lower" btree (lower(name::text))
@@ -52,10 +49,8 @@ def described(node: NodeProcess) -> NodeProcess:
 
 def test_a_table_with_everything(described: NodeProcess) -> None:
     lines = described.psql("-c", r"\d t").stdout.strip("\n").splitlines()
-    # The header is as wide as the widest default.
-    assert [line.strip() for line in lines[3:]] == [
-        line.strip() for line in DESCRIPTION.splitlines()[3:]
-    ]
+    # After the title, the column names and their rule; blanks at line ends do not count.
+    assert [line.rstrip() for line in lines[3:]] == DESCRIPTION.splitlines()
 
 
 @pytest.mark.parametrize(

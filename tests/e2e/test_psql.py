@@ -84,7 +84,6 @@ def test_describe_a_view(shop: NodeProcess) -> None:
     assert "GROUP BY " in printed
 
 
-@pytest.mark.xfail(strict=True, reason="views are shown as written, not as bound")
 def test_views_are_shown_as_postgresql_shows_them(shop: NodeProcess) -> None:
     assert "GROUP BY purchase.customer" in shop.psql("-c", "\\d+ totals").stdout
 

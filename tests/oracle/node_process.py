@@ -29,8 +29,8 @@ def nodedb() -> Iterator[Server]:
     program = Path(sys.executable).parent / "nodedb"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [program, "start", "--store", folder / "store", "--insecure", "--sql-addr", "127.0.0.1:0",
-             "--http-addr", "127.0.0.1:0", "--rpc-addr", "127.0.0.1:0"],
+            [program, "start", "--store", folder / "store", "--insecure", "--sql-addr",
+             "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--rpc-addr", "127.0.0.1:0"],
             stdout=subprocess.PIPE, stderr=log,
         )  # fmt: skip
     try:

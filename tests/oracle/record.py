@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from runner import Server, run_file
+from runner import Answer, Server, run_file
 from statements import RECORDED, Statement, corpus_files, read_statements
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def postgresql() -> Iterator[Server]:
     )  # fmt: skip
     port = free_port()
     process = subprocess.Popen(
-        [*prefix, BINARIES / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", folder,
-         "-c", "fsync=off", "-c", "timezone=UTC", "-c", "log_timezone=UTC"],
+        [*prefix, BINARIES / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port),
+         "-k", folder, "-c", "fsync=off", "-c", "timezone=UTC", "-c", "log_timezone=UTC"],
         stderr=(folder / "log").open("wb"), stdout=subprocess.DEVNULL, env=environment, cwd=folder,
     )  # fmt: skip
     server = Server("127.0.0.1", port, user="nodedb", maintenance="postgres")
@@ -76,7 +76,11 @@ def postgresql() -> Iterator[Server]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def record_file(server: Server, path: Path) -> list[tuple[Statement, dict[str, object]]]:
+def _is_error(answer: Answer) -> bool:
+    return "error" in answer.get("simple", {})
+
+
+def record_file(server: Server, path: Path) -> list[tuple[Statement, Answer]]:
     """Run one corpus file and write its answers; returns them."""
     statements = read_statements(path)
     answers = list(run_file(server, path.stem, statements))
@@ -96,7 +100,7 @@ def main(chosen: list[str]) -> None:
             if chosen and not path.stem.startswith(tuple(chosen)):
                 continue
             pairs = record_file(server, path)
-            failed = sum("error" in answer.get("simple", {}) for _, answer in pairs)
+            failed = sum(_is_error(answer) for _, answer in pairs)
             total += len(pairs)
             errors += failed
             print(f"{path.stem}: {len(pairs)} statements, {failed} errors")

@@ -11,6 +11,7 @@ import sys
 from node_process import nodedb
 from runner import compare, run_file
 from statements import RECORDED, corpus_files, read_statements
+from wire import WireError
 
 
 def main(arguments: list[str]) -> None:
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> None:
                     if with_soft and soft:
                         print(f"{path.stem}:{statement.line} soft: {statement.sql}")
                         print("".join(f"    {text}\n" for text in soft), end="")
-            except Exception as problem:
+            except (OSError, WireError, AssertionError) as problem:
                 print(f"{path.stem}: stopped: {problem!r}")
             print(f"== {path.stem}: {count} of {len(statements)} differ", flush=True)
             total += len(statements)

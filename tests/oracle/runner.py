@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 
+_HARD_ERROR_FIELDS: Final = ("message", "position", "severity")
 _SOFT_ERROR_FIELDS: Final = (
     "detail",
     "hint",
@@ -124,15 +125,15 @@ def _psql(server: Server, database: str, command: str) -> str | None:
     if program is None:
         return None
     finished = subprocess.run(
-        [program, "-X", "-h", server.host, "-p", str(server.port), "-U", server.user, "-d", database,
-         "-c", command],
+        [program, "-X", "-h", server.host, "-p", str(server.port), "-U", server.user,
+         "-d", database, "-c", command],
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
     return finished.stdout + finished.stderr
 
 
 def _canonical_rows(rows: list[Any], *, ordered: bool) -> list[Any]:
-    return rows if ordered else sorted(rows, key=lambda row: json.dumps(row))
+    return rows if ordered else sorted(rows, key=json.dumps)
 
 
 def _compare_error(what: str, expected: Reply, actual: Reply) -> tuple[list[str], list[str]]:
@@ -143,12 +144,12 @@ def _compare_error(what: str, expected: Reply, actual: Reply) -> tuple[list[str]
     if wanted.get("sqlstate") != found.get("sqlstate"):
         hard.append(f"{what} sqlstate: {_error_text(wanted)} | {_error_text(found)}")
         return hard, soft
-    for field in ("message", "position", "severity"):
-        if wanted.get(field) != found.get(field):
-            hard.append(f"{what} {field}: {wanted.get(field)!r} | {found.get(field)!r}")
-    for field in _SOFT_ERROR_FIELDS:
-        if wanted.get(field) != found.get(field):
-            soft.append(f"{what} {field}: {wanted.get(field)!r} | {found.get(field)!r}")
+    for fields, differences in ((_HARD_ERROR_FIELDS, hard), (_SOFT_ERROR_FIELDS, soft)):
+        differences.extend(
+            f"{what} {field}: {wanted.get(field)!r} | {found.get(field)!r}"
+            for field in fields
+            if wanted.get(field) != found.get(field)
+        )
     return hard, soft
 
 

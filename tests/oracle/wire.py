@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import suppress
 from typing import Any, Final
 
 TIMEOUT_SECONDS: Final = 20.0
@@ -82,7 +83,8 @@ class Connection:
         self._socket = socket.create_connection((host, port), timeout=TIMEOUT_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         settings = {"user": user, "database": database, "application_name": "oracle",
-                    "client_encoding": "UTF8", "TimeZone": "UTC", "DateStyle": "ISO, MDY"}  # fmt: skip
+                    "client_encoding": "UTF8", "TimeZone": "UTC",
+                    "DateStyle": "ISO, MDY"}  # fmt: skip
         body = struct.pack("!i", 196608)
         for name, value in settings.items():
             body += name.encode() + b"\0" + value.encode() + b"\0"
@@ -94,10 +96,8 @@ class Connection:
 
     def close(self) -> None:
         """Say goodbye and close; never raises."""
-        try:
+        with suppress(OSError):
             self._socket.sendall(b"X\0\0\0\4")
-        except OSError:
-            pass
         self._socket.close()
 
     def simple(self, sql: str, copy_data: str = "") -> Reply:

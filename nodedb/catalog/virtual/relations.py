@@ -343,13 +343,13 @@ def _index_attributes(table: Table, index: Index) -> Iterator[Record]:
 def pg_attrdef(view: CatalogView) -> Iterator[Record]:
     """Defaults and generation expressions.
 
-    ``adbin`` is their SQL text, which pg_get_expr returns.
+    ``adbin`` is their SQL text with regclass constants by OID; pg_get_expr names those.
     """
     for table in view.tables:
         for column in table.visible_columns:
             expression = column.generated if column.generated is not None else column.default
             if expression is not None:
-                text = expression_text(view, expression)
+                text = deparse_expression(expression)
                 yield {
                     "oid": default_oid(table.id, column.number),
                     "adrelid": table.id,
@@ -374,7 +374,7 @@ def pg_index(view: CatalogView) -> Iterator[Record]:
                 table.columns[p].number if p >= 0 else 0 for p in (*positions, *index.include)
             )
             expressions = [
-                expression_text(view, key.expression)
+                deparse_expression(key.expression)
                 for key in index.keys
                 if key.expression is not None
             ]
@@ -404,7 +404,7 @@ def pg_index(view: CatalogView) -> Iterator[Record]:
                 ),
                 "indoption": vector(options),
                 "indexprs": ", ".join(expressions) if expressions else None,
-                "indpred": expression_text(view, index.predicate)
+                "indpred": deparse_expression(index.predicate)
                 if index.predicate is not None
                 else None,
             }
@@ -429,7 +429,7 @@ def pg_constraint(view: CatalogView) -> Iterator[Record]:
                 "convalidated": check.validated,
                 "connoinherit": check.no_inherit,
                 "conkey": ArrayValue(numbers),
-                "conbin": expression_text(view, check.expression),
+                "conbin": deparse_expression(check.expression),
             }
         for index in all_indexes(table):
             if index.constraint:
@@ -644,3 +644,24 @@ def pg_rewrite(view: CatalogView) -> Iterator[Record]:
             "ev_qual": "<>",
             "ev_action": "<>",
         }
+
+
+@system_table("pg_init_privs")
+def pg_init_privs(view: CatalogView) -> Iterator[Record]:
+    """Privileges that the system's own objects have from the start: pg_dump leaves those out."""
+    owner = view.role_name(SUPERUSER_ID)
+    for oid in (PG_CATALOG_ID, INFORMATION_SCHEMA_ID):
+        lists = (f"{owner}=UC/{owner}", f"=U/{owner}")
+        yield _initial(oid, PG_NAMESPACE, lists)
+    for line in COLUMNS.splitlines():
+        yield _initial(int(line.split(" ", 1)[0]), PG_CLASS, (f"=r/{owner}",))
+
+
+def _initial(oid: int, class_id: int, items: tuple[str, ...]) -> Record:
+    return {
+        "objoid": oid,
+        "classoid": class_id,
+        "objsubid": 0,
+        "privtype": "i",
+        "initprivs": ArrayValue(items),
+    }

@@ -163,5 +163,10 @@ select text_pattern_lt('a', 'b'), like_escape('a#_', '#'), texteq('a', 'a'), tex
 select int4pl(2147483647, 1);
 select int4mul(65536, 65536);
 select numeric_add('x', 1);
+select jsonb_build_object('k', array[1,null], 'n', jsonb_build_object()), jsonb_build_object(1, 2.50, 'd', date '2024-01-01');
+select jsonb_build_object(null, 1);
+select a, b from json_populate_recordset(row(7, 'base', null)::sweep, '[{},{"a":null}]') order by a;
+select b from jsonb_populate_recordset(null::sweep, '[{"b":[1]},{"b":{"x":null}}]') order by b;
+select * from jsonb_populate_recordset(null::sweep, '[5]');
 drop table sweep;
 drop sequence sweep_seq;

@@ -101,7 +101,6 @@ select id from st group by id for update;
 select id from st for update of nosuch;
 select Id, ID, "ID" from st;
 select "id" from "ST";
--- @differs: the row type of a table has no OID of its own: such a column is of type record
 select (st).nosuch from st;
 select (id).x from st;
 select st.* .id from st;

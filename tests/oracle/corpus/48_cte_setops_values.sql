@@ -11,9 +11,7 @@ create table tr (id int, parent int, name text);
 insert into tr values (1, null, 'root'), (2, 1, 'a'), (3, 1, 'b'), (4, 2, 'aa');
 with recursive t as (select id, name, 0 as depth, name as path from tr where parent is null union all select c.id, c.name, depth + 1, path || '/' || c.name from tr c join t on c.parent = t.id) select * from t order by path;
 with recursive t as (select id, parent from tr where id = 4 union all select p.id, p.parent from tr p, t where p.id = t.parent) select id from t order by id;
--- @differs: the SEARCH clause is not supported
 with recursive t (id, d) as (select 1, 0 union all select tr.id, d + 1 from t join tr on tr.parent = t.id) search depth first by id set ord select id, d from t order by ord;
--- @differs: the CYCLE clause is not supported
 with recursive t (id) as (select 1 union all select tr.id from t join tr on tr.parent = t.id) cycle id set is_cycle using path select id, is_cycle from t order by id;
 with c as (select * from tr) select name, (select count(*) from c x where x.parent = c.id) from c order by id;
 with c as (select 1) select * from (with d as (select 2 as two) select * from c, d) q;

@@ -4,6 +4,7 @@ import pytest
 
 from nodedb.catalog.virtual import virtual_tables
 from sql.errors import InsufficientPrivilege
+from sql.functions.implementation import FUNCTIONS
 
 
 class Session:
@@ -67,7 +68,10 @@ def test_pg_attribute_numbers_and_types(filled):
 def test_defaults_show_sequences_by_name(filled):
     table = filled.table("c")
     texts = [r["adbin"] for r in rows(filled, "pg_attrdef") if r["adrelid"] == table.id]
-    assert texts[0] == "nextval('c_a_seq'::regclass)"
+    show = FUNCTIONS["pg_get_expr(pg_node_tree,oid)"].function
+    assert show(Context(filled), texts[0], table.id) == "nextval('c_a_seq'::regclass)"
+    filled.search_path = ()
+    assert show(Context(filled), texts[0], table.id) == "nextval('public.c_a_seq'::regclass)"
 
 
 def test_pg_constraint(filled):

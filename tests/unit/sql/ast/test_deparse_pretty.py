@@ -44,7 +44,7 @@ def parse(text):
         "(a IS DISTINCT FROM 3) = b",
         "a BETWEEN 1 AND (b + 1)",
         "(a = b) IS NULL",
-        "(a COLLATE \"C\") < b",
+        '(a COLLATE "C") < b',
         "ROW(a, b) = ROW(1, (2 + 3))".replace("(2 + 3)", "2 + 3"),
     ],
 )

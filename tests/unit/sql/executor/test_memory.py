@@ -11,7 +11,7 @@ import pytest
 
 from sql.errors import OutOfMemory
 from sql.executor.node import datum_bytes, row_bytes
-from tests.lib.sql_runner import Runner
+from tests.lib.sql_runner import Runner, finish
 
 ROWS = 20_000
 SOURCE = f"generate_series(1001, {1000 + ROWS}) x"
@@ -70,3 +70,15 @@ def test_shared_objects_cost_nothing() -> None:
 def test_wide_rows_among_narrow_ones_are_seen() -> None:
     rows = [("",)] * 500 + [("x" * 10_000,)] * 500
     assert row_bytes(rows) > 4_000
+
+
+def test_batches_of_wide_rows_are_small() -> None:
+    db = Runner()
+    execution = db.plan("select repeat('x', 100000 + g) from generate_series(1, 3000) g").open(
+        db.context()
+    )
+    sizes = []
+    while batch := finish(execution.next_batch()):
+        sizes.append(len(batch))
+    assert sum(sizes) == 3000
+    assert max(sizes[1:]) * 100_000 < 1 << 20

@@ -85,6 +85,11 @@ CASES = [
     ("select min(d) from t", "Aggregate"),
     ("select a from t where d is null and b is null", "Index Scan"),
     ("select a from t where a in (5, 6, 7)", "using t_pkey"),
+    ("select a from t where a in (select x from generate_series(5, 9) x limit 3)", "using t_pkey"),
+    ("select b from t where b in (select x from generate_series(5, 6) x limit 2)", "using t_b"),
+    ("select a from t where a in (select null::int limit 1)", "using t_pkey"),
+    ("select a from t where a in (select u.a from t u) and b = 4", "hashed SubPlan"),
+    ("select a from t where a not in (select x from generate_series(5, 290) x)", "Seq Scan"),
     ("select a from t where a is null", "One-Time Filter: (false)"),
 ]
 
