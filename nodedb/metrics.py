@@ -1,18 +1,26 @@
-"""The node's metrics in Prometheus' form. Counters live where things happen as plain ints; here they are read.
+"""The node's metrics in Prometheus' form.
+
+Counters live where things happen as plain ints; here they are read.
 
 Names follow Prometheus' rules: base units, ``_total`` for counters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nodedb.session.manager import SessionManager
 
 
@@ -33,14 +41,24 @@ class NodeMetrics(Collector):
         sessions = self._sessions
         transactions = sessions.transactions
         replicator = transactions.replicator
-        yield GaugeMetricFamily("nodedb_connections", "Open SQL sessions", value=len(sessions.sessions))
+        yield GaugeMetricFamily(
+            "nodedb_connections", "Open SQL sessions", value=len(sessions.sessions)
+        )
         active = sum(session.is_running for session in sessions.sessions.values())
         yield GaugeMetricFamily("nodedb_statements_active", "Statements running now", value=active)
         counters = (
             ("nodedb_statements", "Statements executed", sessions.latency.count),
             ("nodedb_statement_errors", "Statements that failed", sessions.error_count),
-            ("nodedb_transactions_committed", "Transactions committed with writes", transactions.commit_count),
-            ("nodedb_transactions_rolled_back", "Transactions rolled back", transactions.rollback_count),
+            (
+                "nodedb_transactions_committed",
+                "Transactions committed with writes",
+                transactions.commit_count,
+            ),
+            (
+                "nodedb_transactions_rolled_back",
+                "Transactions rolled back",
+                transactions.rollback_count,
+            ),
             ("nodedb_log_flushes", "Write-ahead log flushes (fdatasync)", replicator.flush_count),
             ("nodedb_log_entries", "Entries made durable", replicator.entry_count),
             ("nodedb_log_flushed_bytes", "Bytes of entries flushed", replicator.flushed_bytes),

@@ -15,9 +15,8 @@ import os
 import secrets
 import signal
 import ssl
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cluster.ids import FIRST_DATA_GROUP, METADATA_GROUP
 from cluster.metadata.command import CatalogChange, encode_command
@@ -26,7 +25,6 @@ from nodedb.catalog.bootstrap import bootstrap_catalog
 from nodedb.catalog.metadata import MetadataState
 from nodedb.catalog.virtual import virtual_tables
 from nodedb.clock import Clock, SystemClock
-from nodedb.config import NodeConfig
 from nodedb.config.node_config import Address
 from nodedb.errors import StorageError
 from nodedb.http.server import HttpServer
@@ -45,6 +43,11 @@ from nodedb.storage.store import Store
 from nodedb.storage.wal import Wal
 from nodedb.txn.manager import TransactionManager
 from nodedb.waiter import Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nodedb.config import NodeConfig
 
 _LOGGER: Final = logging.getLogger("nodedb")
 LOOPBACK_NETWORKS: Final = ("127.0.0.0/8", "::1/128")
@@ -167,7 +170,7 @@ class Node:
             self.store.log_directory(),
             segment_bytes=config.wal_segment_bytes,
             flusher=None if pass_point is None else FaultFlusher(pass_point),
-            compact_limit=lambda group_id: engine_applied[0].recyclable_applied(group_id),
+            compact_limit=lambda group_id: engine_applied[0].recyclable_applied(group_id),  # noqa: PLW0108  bound later
         )
         self._closers.append(self.wal.close)
         self.engine = LmdbEngine(
@@ -225,7 +228,10 @@ class Node:
         try:
             await self.sql.start(host, port, context, certificate)
         except OSError as error:
-            raise OSError(error.errno, f"could not listen on {host}:{port} (sql): {os.strerror(error.errno or 0)}") from error
+            raise OSError(
+                error.errno,
+                f"could not listen on {host}:{port} (sql): {os.strerror(error.errno or 0)}",
+            ) from error
         self.sessions.front_end = self.sql
 
     def _ready_line(self) -> str:
@@ -260,7 +266,8 @@ class Node:
         """Propose a watermark ``gc_ttl`` behind now; None when nothing was written since."""
         now_ms = self._clock.wall_us() // 1000
         watermark = min(
-            pack_timestamp(max(now_ms - self._config.gc_ttl_seconds * 1000, 1)), self.group.last_timestamp
+            pack_timestamp(max(now_ms - self._config.gc_ttl_seconds * 1000, 1)),
+            self.group.last_timestamp,
         )
         if watermark <= self.group.watermark:
             return None
@@ -281,7 +288,7 @@ class Node:
     # Stop
 
     def _on_fatal(self, error: StorageError) -> None:
-        """The log or the engine failed: stop without another acknowledgement."""
+        """Stop without another acknowledgement: the log or the engine failed."""
         _LOGGER.critical("fatal storage error, stopping: %s", error)
         self._fatal = error
         self._stop.set()

@@ -31,7 +31,7 @@ def _resume_in_turn(resume: Callable[[], None]) -> None:
     while line:
         try:
             line[0]()
-        except BaseException as caught:  # noqa: BLE001  the others must not starve; raised below
+        except BaseException as caught:  # noqa: BLE001  handed to the owner, who decides
             first_error = first_error or caught
         line.popleft()
     if first_error is not None:
@@ -88,8 +88,14 @@ class Waiter(Generic[T]):
         """Suspend until it is complete; return the value or raise the error."""
         if not self.done:
             yield self
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # The traceback holds this frame, so the frame must not hold the error: the
+                # cycle would keep the statement's frames alive until a full collection.
+                del error
         return self._value  # type: ignore[return-value]  # set by set_result
 
 

@@ -31,7 +31,7 @@ select p.oid, p.proname,
 from pg_proc p join pg_type r on r.oid = p.prorettype
 left join pg_aggregate a on a.aggfnoid = p.oid
 where p.pronamespace = 11 and p.oid < 16384 order by p.proname, p.oid
-"""  # noqa: E501
+"""
 OPERATORS = """
 select o.oid, o.oprname, l.typname, r.typname, o.oprcode::oid,
        (select c.oprname from pg_operator c where c.oid = o.oprcom),
@@ -52,13 +52,13 @@ where c.castsource <> c.casttarget order by c.castsource, c.casttarget
 HEADER = '''"""{title}: PostgreSQL 15's own facts, written by ``tools/gen_function_table.py``.
 
 {shape}
-"""
+"""  # noqa: E501
 
 {noqa}from typing import Final
 
 {name}: Final = """\\
 {lines}
-"""
+"""  # noqa: E501
 '''
 STRATEGIES = {1: "<", 2: "<=", 3: "=", 4: ">=", 5: ">"}
 
@@ -130,7 +130,7 @@ def main(dsn: str) -> None:
         write(
             "signature_table.py",
             "Signatures of built-in functions",
-            "One line each: oid name flags defaults direct result arguments names columns, where flags are\n"  # noqa: E501
+            "One line each: oid name flags defaults direct result arguments names columns, where flags are\n"
             "kind (f, a, o, h, w), volatility (i, s, v), strict (s), set (r), variadic (v).",
             "SIGNATURES",
             [line for line in lines if line],
@@ -138,7 +138,7 @@ def main(dsn: str) -> None:
         lines = [
             f"{oid} {name} {left or '-'} {right} {code} {commutator or '-'} {negator or '-'} "
             f"{STRATEGIES.get(strategy) or ('<>' if unequal else '-')}"
-            for oid, name, left, right, code, commutator, negator, strategy, unequal in connection.execute(  # noqa: E501
+            for oid, name, left, right, code, commutator, negator, strategy, unequal in connection.execute(
                 OPERATORS
             )
             if {left or right, right} <= known
@@ -146,7 +146,7 @@ def main(dsn: str) -> None:
         write(
             "operator_table.py",
             "Operators",
-            "One line each: oid name left right function-oid commutator negator comparison; - is none.",  # noqa: E501
+            "One line each: oid name left right function-oid commutator negator comparison; - is none.",
             "OPERATORS",
             lines,
         )

@@ -6,8 +6,6 @@ does not have as text). Static rows: the contents of catalogs that describe buil
 methods and collations, as COPY text, restricted to known types.
 """
 
-# ruff: noqa: E501
-
 import shlex
 import subprocess
 import sys

@@ -1,4 +1,6 @@
-"""``nodedb``: start a node. Flags are derived from ``NodeConfig``; merging and checking are the config package's.
+"""``nodedb``: start a node.
+
+Flags are derived from ``NodeConfig``; merging and checking are the config package's.
 
 Exit status: 0 after a clean stop, 1 when the node could not start or had to stop, 2 for bad
 settings.

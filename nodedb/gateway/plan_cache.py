@@ -8,20 +8,23 @@ with uncommitted DDL bypass the cache.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from nodedb.catalog.session_catalog import SessionCatalog
 from sql.ast.query import Delete, DmlStatement, Insert, Select, SetOperation, Update, Values
-from sql.ast.utility import Statement
-from sql.binder import bind_statement
-from sql.binder.bound import BoundStatement
+from sql.binder import bind_statement, column_privileges
 from sql.catalog.descriptor import Sequence as SequenceDescriptor
 from sql.catalog.descriptor import Table, View
 from sql.errors import SqlSyntaxError
 from sql.parser import parse_statements
 from sql.planner import PhysicalPlan, plan_statement
-from sql.types.base import SqlType
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nodedb.catalog.session_catalog import SessionCatalog
+    from sql.ast.utility import Statement
+    from sql.binder.bound import BoundStatement
+    from sql.types.base import SqlType
 
 ENTRIES_MAX: Final = 2048
 TEXT_BYTES_MAX: Final = 64 * 1024
@@ -35,8 +38,16 @@ DML_CLASSES: Final = (Select, Values, SetOperation, Insert, Update, Delete)
 class PreparedPlan:
     """A bound and planned query or DML statement."""
 
-    __slots__ = ("bound", "checked_privileges", "columns", "is_point_read", "is_read_only", "lock_relations", "plan",
-                 "written_name")  # fmt: skip
+    __slots__ = (
+        "bound",
+        "checked_privileges",
+        "columns",
+        "is_point_read",
+        "is_read_only",
+        "lock_relations",
+        "plan",
+        "written_name",
+    )
 
     def __init__(self, bound: BoundStatement, plan: PhysicalPlan, written_name: str = "") -> None:
         self.written_name = written_name or bound.kind.upper()
@@ -46,14 +57,22 @@ class PreparedPlan:
         self.checked_privileges = False
         self.columns: tuple[Any, ...] | None = None
         self.is_read_only = bound.kind == "select" and not writes_or_locks(bound)
-        self.is_point_read = self.is_read_only and plan.point is not None and plan.point.kind == "get"
+        self.is_point_read = (
+            self.is_read_only and plan.point is not None and plan.point.kind == "get"
+        )
         self.lock_relations = tuple(dict.fromkeys(bound.relations))
 
     def writes_only_temporary(self, catalog: SessionCatalog) -> bool:
         """Tell whether all it writes are temporary tables, which a read-only transaction may."""
-        written = [relation_id for relation_id, letters in self.bound.privileges if set(letters) & set("awdD")]
+        written = [
+            relation_id
+            for relation_id, letters in self.bound.privileges
+            if set(letters) & set("awdD")
+        ]
         tables = [catalog.snapshot.get(relation_id) for relation_id in written]
-        return bool(tables) and all(isinstance(table, Table) and table.temporary_session for table in tables)
+        return bool(tables) and all(
+            isinstance(table, Table) and table.temporary_session for table in tables
+        )
 
     def check_privileges(self, catalog: SessionCatalog) -> None:
         """Raise InsufficientPrivilege (42501) unless the role may run it.
@@ -62,9 +81,23 @@ class PreparedPlan:
         """
         for relation_id, letters in self.bound.privileges:
             relation = catalog.snapshot.get(relation_id)
-            if isinstance(relation, (Table, View, SequenceDescriptor)):
+            if not isinstance(relation, (Table, View, SequenceDescriptor)):
+                continue
+            if isinstance(relation, Table) and not catalog.has_privilege(relation, letters):
+                self._check_column_privileges(catalog, relation, letters)
+            else:
                 catalog.check_privilege(relation, letters)
         self.checked_privileges = True
+
+    def _check_column_privileges(self, catalog: SessionCatalog, table: Table, letters: str) -> None:
+        """Accept grants on every column the statement uses in place of one on the table."""
+        found = False
+        for relation_id, letter, positions in column_privileges(self.bound):
+            if relation_id == table.id and letter in letters:
+                catalog.check_column_privileges(table, letter, positions)
+                found = True
+        if not found:
+            catalog.check_privilege(table, letters)
 
 
 def writes_or_locks(bound: BoundStatement) -> bool:
@@ -120,7 +153,7 @@ class PlanCache:
         return statement
 
     def parsed_single(self, text: str) -> Statement | None:
-        """Return the statement of a simple query's text that was parsed before and held just one."""
+        """Return the statement of a text that was parsed before and held just one."""
         return self._parsed.find((text,))
 
     def remember_single(self, text: str, statement: Statement) -> None:
@@ -138,9 +171,11 @@ class PlanCache:
         plan_key: object,
         fixed_parameters: bool = False,
     ) -> PreparedPlan:
-        """Return a plan for the statement, from the cache when ``text`` was planned under the same catalog."""
+        """Return a plan, from the cache when ``text`` was planned under the same catalog."""
         if plan_key is None or not text or len(text) > TEXT_BYTES_MAX:
-            return self._make(statement, parameter_types, catalog, fixed_parameters=fixed_parameters)
+            return self._make(
+                statement, parameter_types, catalog, fixed_parameters=fixed_parameters
+            )
         key = (text, tuple(parameter_types), plan_key, fixed_parameters)
         found = self._plans.find(key)
         if found is not None:
@@ -151,7 +186,9 @@ class PlanCache:
         self._plans.store(key, plan)
         return plan
 
-    def find(self, text: str, parameter_types: tuple[SqlType | None, ...], plan_key: object) -> PreparedPlan | None:
+    def find(
+        self, text: str, parameter_types: tuple[SqlType | None, ...], plan_key: object
+    ) -> PreparedPlan | None:
         """Return a cached plan without parsing: the hot path of the simple protocol."""
         found = self._plans.find((text, parameter_types, plan_key))
         if found is not None:
@@ -185,4 +222,4 @@ def is_dml(statement: Statement) -> bool:
 
 def as_dml(statement: Statement) -> DmlStatement:
     """Narrow a statement that ``is_dml``."""
-    return cast(DmlStatement, statement)
+    return cast("DmlStatement", statement)

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 if TYPE_CHECKING:
+    import socket
+
     from nodedb.node import Node
 
 
@@ -70,4 +71,6 @@ class HttpServer:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         del request
-        return web.Response(body=self._node.metrics.render(), content_type="text/plain", charset="utf-8")
+        return web.Response(
+            body=self._node.metrics.render(), content_type="text/plain", charset="utf-8"
+        )

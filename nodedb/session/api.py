@@ -84,7 +84,17 @@ class Result:
     asks for PortalSuspended instead of a tag. ``empty`` asks for EmptyQueryResponse.
     """
 
-    __slots__ = ("columns", "copy_in", "copy_out", "empty", "finish", "more", "rows", "suspended", "tag")
+    __slots__ = (
+        "columns",
+        "copy_in",
+        "copy_out",
+        "empty",
+        "finish",
+        "more",
+        "rows",
+        "suspended",
+        "tag",
+    )
 
     def __init__(
         self,
@@ -237,7 +247,7 @@ class FrontEndSession(Protocol):
         """Have the running statement raise ``error`` at its next safe point."""
 
     async def close(self) -> None:
-        """The client is gone: roll back, release locks, drop temporary state. Idempotent."""
+        """End the session: roll back, release locks, drop temporary state. Idempotent."""
 
 
 class Credential(NamedTuple):

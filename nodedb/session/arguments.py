@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodedb.session.api import ResultColumn
-from nodedb.session.prepared import PreparedStatement
-from sql.ast import utility as u
 from sql.binder import bind_expression
 from sql.errors import SqlSyntaxError
-from sql.types.base import Datum
 from sql.types.catalog import JSON, TEXT
 
 if TYPE_CHECKING:
+    from nodedb.session.prepared import PreparedStatement
     from nodedb.session.session import Session
+    from sql.ast import utility as u
+    from sql.types.base import Datum
 
 
 def explain_columns(statement: u.Explain) -> tuple[ResultColumn, ...]:
@@ -33,9 +33,15 @@ async def evaluate_arguments(
             detail=f"Expected {len(types)} parameters but got {len(statement.args)}.",
         )
     values = []
-    for argument, sql_type in zip(statement.args, types, strict=True):
+    for number, (argument, sql_type) in enumerate(zip(statement.args, types, strict=True), 1):
         bound = bind_expression(
-            argument, (), session.catalog(), target_type=sql_type, target_typmod=-1, purpose="execute"
+            argument,
+            (),
+            session.catalog(),
+            target_type=sql_type,
+            target_typmod=-1,
+            purpose="execute",
+            column=str(number),
         )
         values.append(await session.evaluate(bound))
     return tuple(values)

@@ -1,4 +1,6 @@
-"""A session's transaction block: implicit or explicit, with savepoints over rows, locks, catalog and settings.
+"""A session's transaction block: implicit or explicit, with savepoints.
+
+Savepoints cover rows, locks, catalog and settings.
 
 States as ReadyForQuery shows them: idle ``I``, in a block ``T``, failed block ``E``. An implicit
 transaction (a statement outside BEGIN, or all statements of one simple query) is ``I`` to the
@@ -10,19 +12,22 @@ pages.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from nodedb.catalog.changes import CatalogOverlay, IdAllocator
 from nodedb.catalog.changes import Mark as OverlayMark
-from nodedb.catalog.metadata import MetadataState
-from nodedb.session.settings import Settings
-from nodedb.txn.manager import TransactionManager
-from nodedb.txn.transaction import Mark, Transaction
-from nodedb.waiter import Interrupts
-from sql.catalog.descriptor import ForeignKey
 from sql.errors import InFailedSqlTransaction, InvalidSavepointSpecification, NoActiveSqlTransaction
 from sql.executor.foreign_keys import DeferredChecks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nodedb.catalog.metadata import MetadataState
+    from nodedb.session.settings import Settings
+    from nodedb.txn.manager import TransactionManager
+    from nodedb.txn.transaction import Mark, Transaction
+    from nodedb.waiter import Interrupts
+    from sql.catalog.descriptor import ForeignKey
 
 BlockState = Literal["idle", "implicit", "open", "failed"]
 
@@ -105,7 +110,7 @@ class TransactionBlock:
         return True
 
     def follow_isolation(self) -> None:
-        """The isolation level was set.
+        """Take note of the isolation level just set.
 
         The running transaction learns it before its first statement.
         """
@@ -128,7 +133,9 @@ class TransactionBlock:
             )
 
     async def commit(self) -> int:
-        """Commit what there is and go idle; a failed block is rolled back. Returns the metadata index of DDL, or 0.
+        """Commit what there is and go idle; returns the metadata index of DDL, or 0.
+
+        A failed block is rolled back.
 
         The caller has run the deferred checks. On an error nothing was committed and the block is
         idle.
@@ -186,7 +193,7 @@ class TransactionBlock:
         self._settings.end_transaction(committed=committed)
 
     def fail(self) -> None:
-        """A statement failed: an open block waits for ROLLBACK, an implicit transaction is over."""
+        """Fail after an error: an open block waits for ROLLBACK, an implicit one is over."""
         if self.state in ("idle", "implicit"):
             self.rollback()
             return
@@ -255,7 +262,9 @@ class TransactionBlock:
     def rollback_to(self, name: str) -> None:
         """ROLLBACK TO SAVEPOINT: the savepoint stays."""
         if self.state not in ("open", "failed"):
-            raise NoActiveSqlTransaction("ROLLBACK TO SAVEPOINT can only be used in transaction blocks")
+            raise NoActiveSqlTransaction(
+                "ROLLBACK TO SAVEPOINT can only be used in transaction blocks"
+            )
         position = self._find(name)
         del self._savepoints[position + 1 :]
         self._restore(self._savepoints[position])
@@ -276,7 +285,7 @@ class TransactionBlock:
         self._settings.rollback_to(savepoint.settings)
 
     def _undo_callbacks(self, on_commit: int, on_rollback: int) -> None:
-        """Forget what was to happen at commit, and undo what a rollback undoes, back to these counts."""
+        """Go back to these counts of what commit would do, undoing what a rollback undoes."""
         del self.on_commit[on_commit:]
         while len(self.on_rollback) > on_rollback:
             self.on_rollback.pop()()

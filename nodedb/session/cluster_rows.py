@@ -9,33 +9,48 @@ from typing import TYPE_CHECKING, Final
 
 from cluster.ids import FIRST_DATA_GROUP, METADATA_GROUP, VSHARD_COUNT
 from nodedb.session.api import Result, ResultColumn
-from sql.ast import utility as u
 from sql.errors import FeatureNotSupported, InsufficientPrivilege
-from sql.types.base import Row
 from sql.types.catalog import FLOAT8, INT8, TEXT
 
 if TYPE_CHECKING:
     from nodedb.session.session import Session
+    from sql.ast import utility as u
+    from sql.types.base import Row
 
 _PROPERTIES: Final = (ResultColumn("property", TEXT), ResultColumn("value", TEXT))
 _RANGES: Final = (
-    ResultColumn("vshard_id", INT8), ResultColumn("group_id", INT8), ResultColumn("leaseholder", INT8),
-    ResultColumn("replicas", TEXT), ResultColumn("qps", FLOAT8), ResultColumn("p99_latency_ms", FLOAT8),
-    ResultColumn("requests_total", INT8), ResultColumn("keys", INT8), ResultColumn("bytes", INT8),
-)  # fmt: skip
+    ResultColumn("vshard_id", INT8),
+    ResultColumn("group_id", INT8),
+    ResultColumn("leaseholder", INT8),
+    ResultColumn("replicas", TEXT),
+    ResultColumn("qps", FLOAT8),
+    ResultColumn("p99_latency_ms", FLOAT8),
+    ResultColumn("requests_total", INT8),
+    ResultColumn("keys", INT8),
+    ResultColumn("bytes", INT8),
+)
 _ROUTING: Final = (
-    ResultColumn("vshard_id", INT8), ResultColumn("group_id", INT8), ResultColumn("leaseholder_node_id", INT8),
+    ResultColumn("vshard_id", INT8),
+    ResultColumn("group_id", INT8),
+    ResultColumn("leaseholder_node_id", INT8),
     ResultColumn("leaseholder_addr", TEXT),
-)  # fmt: skip
+)
 _NODES: Final = (
-    ResultColumn("node_id", INT8), ResultColumn("address", TEXT), ResultColumn("state", TEXT),
+    ResultColumn("node_id", INT8),
+    ResultColumn("address", TEXT),
+    ResultColumn("state", TEXT),
     ResultColumn("raft_groups", TEXT),
-)  # fmt: skip
+)
 _GROUPS: Final = (
-    ResultColumn("group_id", INT8), ResultColumn("role", TEXT), ResultColumn("leader_id", INT8),
-    ResultColumn("term", INT8), ResultColumn("commit_index", INT8), ResultColumn("last_applied", INT8),
-    ResultColumn("members", INT8), ResultColumn("vshards", INT8),
-)  # fmt: skip
+    ResultColumn("group_id", INT8),
+    ResultColumn("role", TEXT),
+    ResultColumn("leader_id", INT8),
+    ResultColumn("term", INT8),
+    ResultColumn("commit_index", INT8),
+    ResultColumn("last_applied", INT8),
+    ResultColumn("members", INT8),
+    ResultColumn("vshards", INT8),
+)
 _COLUMNS: Final = {
     "schema version": _PROPERTIES,
     "ranges": _RANGES,
@@ -55,7 +70,9 @@ def show(session: Session, statement: u.ShowCluster) -> Result:
     """Answer a SHOW statement about the cluster."""
     found = _COLUMNS.get(statement.what)
     if found is None or statement.args:
-        raise FeatureNotSupported(f"SHOW {statement.what.upper()} is not supported on a single node yet")
+        raise FeatureNotSupported(
+            f"SHOW {statement.what.upper()} is not supported on a single node yet"
+        )
     if statement.what not in ("routing", "schema version") and not session.catalog().is_superuser:
         raise InsufficientPrivilege(f"must be superuser to execute SHOW {statement.what.upper()}")
     return Result("SHOW", found, _rows(session, statement.what))
@@ -70,10 +87,24 @@ def _rows(session: Session, what: str) -> list[Row]:
         case "schema version":
             version = str(node.metadata.catalog.schema_version)
             applied = str(replicator.applied_index(METADATA_GROUP))
-            return [("schema_version", version), ("metadata_applied_index", applied), ("node_id", str(node_id))]
+            return [
+                ("schema_version", version),
+                ("metadata_applied_index", applied),
+                ("node_id", str(node_id)),
+            ]
         case "ranges":
             return [
-                (v, FIRST_DATA_GROUP, node_id, str(node_id), 0.0, 0.0, 0, group.vshard_keys[v], group.vshard_bytes[v])
+                (
+                    v,
+                    FIRST_DATA_GROUP,
+                    node_id,
+                    str(node_id),
+                    0.0,
+                    0.0,
+                    0,
+                    group.vshard_keys[v],
+                    group.vshard_bytes[v],
+                )
                 for v in range(VSHARD_COUNT)
             ]
         case "routing":
@@ -82,12 +113,25 @@ def _rows(session: Session, what: str) -> list[Row]:
             return [(node_id, node.rpc_address, "active", f"{METADATA_GROUP}, {FIRST_DATA_GROUP}")]
         case "cluster":
             return [
-                ("node_id", str(node_id)), ("nodes_total", "1"), ("nodes_active", "1"), ("raft_groups", "2"),
-                ("vshards", str(VSHARD_COUNT)), ("groups_leading", "2"), ("groups_following", "0"),
-            ]  # fmt: skip
+                ("node_id", str(node_id)),
+                ("nodes_total", "1"),
+                ("nodes_active", "1"),
+                ("raft_groups", "2"),
+                ("vshards", str(VSHARD_COUNT)),
+                ("groups_leading", "2"),
+                ("groups_following", "0"),
+            ]
         case _:
             return [
-                (g, "leader", node_id, replicator.term(g), replicator.applied_index(g), replicator.applied_index(g), 1,
-                 VSHARD_COUNT if g else 0)
+                (
+                    g,
+                    "leader",
+                    node_id,
+                    replicator.term(g),
+                    replicator.applied_index(g),
+                    replicator.applied_index(g),
+                    1,
+                    VSHARD_COUNT if g else 0,
+                )
                 for g in (METADATA_GROUP, FIRST_DATA_GROUP)
-            ]  # fmt: skip
+            ]

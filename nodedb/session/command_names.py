@@ -1,4 +1,6 @@
-"""What PostgreSQL calls a statement in ``cannot execute ... in a read-only transaction``: its command tag, known beforehand.
+"""What PostgreSQL calls a statement in ``cannot execute ... in a read-only transaction``.
+
+It is the command tag, known beforehand.
 
 Source: PostgreSQL docs, "SET TRANSACTION" (what read-only forbids); the tags of the SQL commands'
 reference pages.
@@ -44,12 +46,18 @@ def command_name(statement: Any) -> str:
         case d.AlterTable():
             return f"ALTER {statement.relation_kind.upper()}"
         case d.Rename():
-            kind = statement.relation_kind if statement.kind in ("column", "constraint") else statement.kind
+            kind = (
+                statement.relation_kind
+                if statement.kind in ("column", "constraint")
+                else statement.kind
+            )
             return f"ALTER {kind.upper()}"
         case d.SetSchema() | d.AlterOwner():
             return f"ALTER {statement.kind.upper()}"
         case d.AlterSettings():
-            return "ALTER DATABASE" if statement.database and statement.role is None else "ALTER ROLE"
+            return (
+                "ALTER DATABASE" if statement.database and statement.role is None else "ALTER ROLE"
+            )
         case d.Grant():
             return "GRANT" if statement.is_grant else "REVOKE"
         case d.GrantRole():

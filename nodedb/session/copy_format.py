@@ -556,7 +556,9 @@ def text_batch_writer(
     delimiter, null = options.delimiter, options.null
     table, needs_escape = _text_escapes(delimiter)
 
-    def column(values: Sequence[Any], output: Callable[[Any], str], *, is_plain: bool) -> Sequence[str]:
+    def column(
+        values: Sequence[Any], output: Callable[[Any], str], *, is_plain: bool
+    ) -> Sequence[str]:
         if None in values:
             texts = [None if value is None else output(value) for value in values]
             if not is_plain and needs_escape("".join([text for text in texts if text is not None])):
@@ -570,7 +572,9 @@ def text_batch_writer(
     def write(rows: Sequence[Sequence[Any]]) -> list[bytes]:
         columns = [
             column(values, output, is_plain=is_plain)
-            for values, output, is_plain in zip(zip(*rows, strict=True), convert, plain, strict=True)
+            for values, output, is_plain in zip(
+                zip(*rows, strict=True), convert, plain, strict=True
+            )
         ]
         return [(delimiter.join(fields) + "\n").encode() for fields in zip(*columns, strict=True)]
 

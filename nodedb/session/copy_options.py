@@ -6,11 +6,9 @@ Source: PostgreSQL docs, "COPY" (Parameters).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nodedb.session.copy_format import CopyOptions
-from sql.ast import utility as u
 from sql.errors import (
     DuplicateColumn,
     FeatureNotSupported,
@@ -20,6 +18,11 @@ from sql.errors import (
     UndefinedColumn,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sql.ast import utility as u
+
 _FORMATS: Final = ("text", "csv", "binary")
 _BOOLEANS: Final = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
 _KNOWN: Final = frozenset(
@@ -27,7 +30,11 @@ _KNOWN: Final = frozenset(
      "force_quote", "force_not_null", "force_null")
 )  # fmt: skip
 _TEXT_DELIMITERS_REFUSED: Final = "\\.abcdefghijklmnopqrstuvwxyz0123456789"
-_FORCE_DIRECTIONS: Final = {"force_quote": "COPY TO", "force_not_null": "COPY FROM", "force_null": "COPY FROM"}
+_FORCE_DIRECTIONS: Final = {
+    "force_quote": "COPY TO",
+    "force_not_null": "COPY FROM",
+    "force_null": "COPY FROM",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +69,9 @@ def parse_options(
         raise InvalidParameterValue("COPY delimiter cannot be newline or carriage return")
     null = str(given.get("null", "" if is_csv else "\\N"))
     if "\r" in null or "\n" in null:
-        raise InvalidParameterValue("COPY null representation cannot use newline or carriage return")
+        raise InvalidParameterValue(
+            "COPY null representation cannot use newline or carriage return"
+        )
     if not is_csv and delimiter in _TEXT_DELIMITERS_REFUSED:
         raise InvalidParameterValue(f'COPY delimiter cannot be "{delimiter}"')
     quote = _csv_character(given, "quote", '"', is_csv=is_csv)
@@ -160,7 +169,9 @@ def _check_forces(statement: u.Copy, *, is_csv: bool) -> None:
             continue
         shown = key.replace("_", " ")
         if lists[key] == ("*",) and key != "force_quote":
-            raise InvalidParameterValue(f'argument to option "{key}" must be a list of column names')
+            raise InvalidParameterValue(
+                f'argument to option "{key}" must be a list of column names'
+            )
         if not is_csv:
             raise FeatureNotSupported(f"COPY {shown} available only in CSV mode")
         if (direction == "COPY FROM") != statement.is_from:
@@ -184,6 +195,8 @@ def _forced(
             if name in wanted[:number]:
                 raise DuplicateColumn(f'column "{name}" specified more than once')
             if name not in positions:
-                raise InvalidColumnReference(f'{key.upper()} column "{name}" not referenced by COPY')
+                raise InvalidColumnReference(
+                    f'{key.upper()} column "{name}" not referenced by COPY'
+                )
         forced[key] = frozenset(positions[name] for name in wanted)
     return forced

@@ -19,7 +19,6 @@ from sql.ast.query import ColumnRef, Expression
 from sql.ast.walk import walk
 from sql.binder import bind_expression
 from sql.binder.bound import BoundExpr, ColumnVar, Const, OutputColumn
-from sql.catalog.descriptor import Column, Table
 from sql.errors import InvalidColumnReference, SqlError, UniqueViolation
 from sql.executor.foreign_keys import ForeignKeyWork
 from sql.planner.codegen import condition_function, row_function
@@ -31,6 +30,7 @@ from sql.types.io import FormatContext, binary_input, text_input
 
 if TYPE_CHECKING:
     from nodedb.session.session import Session
+    from sql.catalog.descriptor import Column, Table
 
 ROWS_PER_INSERT: Final = 1000
 _CONTEXT_CHARACTERS_MAX: Final = 100
@@ -118,7 +118,9 @@ def _fill_function(table: Table, columns: Sequence[Column], catalog: Any) -> Any
     """Compile ``f(datums, context)``: the whole row, with defaults for what the data lacks."""
     given = {column.position: number for number, column in enumerate(columns)}
     lacking = tuple(
-        c.position for c in table.columns if c.position not in given and not c.dropped and c.generated is None
+        c.position
+        for c in table.columns
+        if c.position not in given and not c.dropped and c.generated is None
     )
     defaults = dict(zip(lacking, bind_defaults(table, lacking, catalog), strict=True))
     expressions: list[BoundExpr] = []
@@ -133,11 +135,15 @@ def _fill_function(table: Table, columns: Sequence[Column], catalog: Any) -> Any
 def _condition(table: Table, where: Expression, catalog: Any) -> Any:
     """Compile ``f(row, context)`` of COPY ... WHERE over the table's whole row."""
     columns = tuple(
-        OutputColumn(c.position, c.name, c.type, c.typmod) for c in table.columns if not c.dropped and not c.hidden
+        OutputColumn(c.position, c.name, c.type, c.typmod)
+        for c in table.columns
+        if not c.dropped and not c.hidden
     )
     bound = bind_expression(where, columns, catalog, purpose="copy", relation=table.name)
     _refuse_generated(table, where)
-    return condition_function(bound, {c.position: f"row[{c.position}]" for c in table.columns}, None)
+    return condition_function(
+        bound, {c.position: f"row[{c.position}]" for c in table.columns}, None
+    )
 
 
 def _refuse_generated(table: Table, expression: Expression) -> None:
@@ -154,7 +160,13 @@ class ChunkReader:
     """Turns decoded rows of fields into rows of datums and feeds a sink."""
 
     def __init__(
-        self, session: Session, sink: RowSink, columns: Sequence[Column], relation: str, *, binary: bool
+        self,
+        session: Session,
+        sink: RowSink,
+        columns: Sequence[Column],
+        relation: str,
+        *,
+        binary: bool,
     ) -> None:
         context = session.settings.format
         self._session = session
@@ -168,7 +180,8 @@ class ChunkReader:
         else:
             self._fields = [_field_input(c, context) for c in columns]
         self._inputs = [
-            _column_input(None if binary else c, field) for c, field in zip(columns, self._fields, strict=True)
+            _column_input(None if binary else c, field)
+            for c, field in zip(columns, self._fields, strict=True)
         ]
 
     async def take(self, rows: Sequence[Sequence[Any]], lines: Sequence[int]) -> None:
@@ -219,7 +232,10 @@ class ChunkReader:
                     read(field)
             except SqlError as error:
                 shown = "" if self._binary else f': "{_shortened(field)}"'
-                error.where = error.where or f"COPY {self._relation}, line {line}, column {column.name}{shown}"
+                error.where = (
+                    error.where
+                    or f"COPY {self._relation}, line {line}, column {column.name}{shown}"
+                )
                 raise
 
 

@@ -9,7 +9,6 @@ Source: PostgreSQL docs, "COPY", "COPY Operations" (protocol).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nodedb.session.api import CopyIn, Result
@@ -39,20 +38,25 @@ from sql.errors import (
     UndefinedTable,
     WrongObjectType,
 )
-from sql.types.base import Datum, Row, SqlType
 from sql.types.catalog import BOOL, INT2, INT4, INT8
 from sql.types.io import binary_output, text_output
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from nodedb.session.session import Session
+    from sql.types.base import Datum, Row, SqlType
+
 
 async def copy(session: Session, statement: u.Copy) -> Result:
     """Start a COPY; the front end then moves the data."""
     if statement.target in ("file", "program"):
         if not session.catalog().is_superuser:
             raise InsufficientPrivilege(
-                "must be superuser or have privileges of the pg_read_server_files role to COPY from a file",
-                hint="Anyone can COPY to stdout or from stdin. psql's \\copy command also works for anyone.",
+                "must be superuser or have privileges of the pg_read_server_files role "
+                "to COPY from a file",
+                hint="Anyone can COPY to stdout or from stdin. "
+                "psql's \\copy command also works for anyone.",
             )
         raise FeatureNotSupported(
             "COPY from and to files of the server is not supported",
@@ -93,7 +97,8 @@ def _columns(table: Table, names: Sequence[str]) -> list[Column]:
             raise UndefinedColumn(f'column "{name}" of relation "{table.name}" does not exist')
         if column.generated is not None:
             raise InvalidColumnReference(
-                f'column "{name}" is a generated column', detail="Generated columns cannot be used in COPY."
+                f'column "{name}" is a generated column',
+                detail="Generated columns cannot be used in COPY.",
             )
         if column in found:
             raise DuplicateColumn(f'column "{name}" specified more than once')
@@ -114,7 +119,9 @@ async def _copy_in(session: Session, statement: u.Copy) -> Result:
     insert = q.Insert(
         table=statement.table,  # type: ignore[arg-type]  # checked by _copy_table
         columns=tuple(c.name for c in columns),
-        source=q.Values(rows=(tuple(q.Parameter(n + 1) for n in range(len(columns))),)) if columns else None,
+        source=q.Values(rows=(tuple(q.Parameter(n + 1) for n in range(len(columns))),))
+        if columns
+        else None,
         overriding="system",
     )
     plan = session.plan_prepared(PreparedStatement("", "", insert, tuple(c.type for c in columns)))
@@ -186,7 +193,8 @@ async def _copy_out(session: Session, statement: u.Copy) -> Result:
         relation, known = "", None
     else:
         table = _copy_table(session, statement)
-        assert isinstance(table, Table) and statement.table is not None
+        assert isinstance(table, Table)
+        assert statement.table is not None
         relation, known = table.name, _names(table)
         targets = tuple(
             q.Target(q.ColumnRef((column.name,))) for column in _columns(table, statement.columns)
@@ -208,7 +216,9 @@ async def _copy_out(session: Session, statement: u.Copy) -> Result:
 class _CopyOut:
     """The data's way out: one message per row, as PostgreSQL sends it, made a batch at a time."""
 
-    def __init__(self, session: Session, portal: Portal, parsed: ParsedOptions, result: Result) -> None:
+    def __init__(
+        self, session: Session, portal: Portal, parsed: ParsedOptions, result: Result
+    ) -> None:
         columns = portal.prepared.columns
         assert columns is not None
         context = session.settings.format
@@ -225,7 +235,9 @@ class _CopyOut:
         self._write: Callable[[Sequence[Row]], list[bytes]]
         if self.format_binary:
             self._write = _by_row([binary_output(c.type, context) for c in columns], binary_row)
-            self._prefix = HEADER  # travels in front of the first row or the trailer, as PostgreSQL sends it
+            self._prefix = (
+                HEADER  # travels in front of the first row or the trailer, as PostgreSQL sends it
+            )
             self._trailer = TRAILER
             return
         convert = [text_output(c.type, context) for c in columns]
@@ -269,7 +281,12 @@ def _by_row(
 
     def write_batch(batch: Sequence[Row]) -> list[bytes]:
         return [
-            write([None if value is None else output(value) for output, value in zip(convert, row, strict=True)])
+            write(
+                [
+                    None if value is None else output(value)
+                    for output, value in zip(convert, row, strict=True)
+                ]
+            )
             for row in batch
         ]
 

@@ -1,4 +1,6 @@
-"""DECLARE, FETCH, MOVE and CLOSE: cursors are portals whose rows are kept so far as they were fetched.
+"""DECLARE, FETCH, MOVE and CLOSE.
+
+Cursors are portals whose rows are kept so far as they were fetched.
 
 Source: PostgreSQL docs, "DECLARE", "FETCH", "MOVE".
 """
@@ -18,10 +20,10 @@ from sql.errors import (
     NoActiveSqlTransaction,
     ObjectNotInPrerequisiteState,
 )
-from sql.types.base import Row
 
 if TYPE_CHECKING:
     from nodedb.session.session import Session
+    from sql.types.base import Row
 
 
 async def declare(
@@ -56,7 +58,9 @@ def _check_updatable(statement: u.DeclareCursor) -> None:
     clause = getattr(query, "with_clause", None)
     ctes = () if clause is None else clause.tables
     if any(not isinstance(cte.statement, (q.Select, q.SetOperation, q.Values)) for cte in ctes):
-        raise FeatureNotSupported("DECLARE CURSOR must not contain data-modifying statements in WITH")
+        raise FeatureNotSupported(
+            "DECLARE CURSOR must not contain data-modifying statements in WITH"
+        )
     locking = getattr(query, "locking", ())
     if not locking:
         return
@@ -178,7 +182,8 @@ async def _absolute(portal: Portal, position: int) -> list[Row]:
 def _require_scroll(portal: Portal) -> None:
     if not portal.is_scrollable:
         raise ObjectNotInPrerequisiteState(
-            "cursor can only scan forward", hint="Declare it with SCROLL option to enable backward scan."
+            "cursor can only scan forward",
+            hint="Declare it with SCROLL option to enable backward scan.",
         )
 
 

@@ -7,21 +7,22 @@ transaction's buffer, so they commit or vanish with the catalog change. Implemen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nodedb.catalog.changes import CatalogOverlay
-from nodedb.catalog.session_catalog import SessionCatalog
 from nodedb.kv.keys import index_prefix, storage_prefix
 from nodedb.kv.locks import ACCESS_EXCLUSIVE
 from nodedb.session import schema_rows
 from nodedb.session.settings import BY_NAME, join_values
-from sql.ast.ddl import OptionValue
-from sql.ast.query import Expression, Query
-from sql.catalog.descriptor import Check, Column, ForeignKey, Index, Sequence, Table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nodedb.catalog.changes import CatalogOverlay
+    from nodedb.catalog.session_catalog import SessionCatalog
     from nodedb.session.session import Session
+    from sql.ast.ddl import OptionValue
+    from sql.ast.query import Expression, Query
+    from sql.catalog.descriptor import Check, Column, ForeignKey, Index, Sequence, Table
 
 
 class SessionDdlEnvironment:

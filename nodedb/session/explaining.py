@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
 from nodedb.session.api import Result
-from nodedb.session.prepared import Portal, PreparedStatement
 from nodedb.session.arguments import evaluate_arguments, explain_columns
+from nodedb.session.prepared import Portal, PreparedStatement
 from sql.ast import utility as u
 from sql.ast.ddl import CreateTableAs
 from sql.errors import FeatureNotSupported, InvalidParameterValue, SqlSyntaxError
@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 _TRUE: Final = (None, True, 1, "on", "true", "1")
 _FALSE: Final = (False, 0, "off", "false", "0")
-_BOOLEAN_OPTIONS: Final = ("analyze", "verbose", "costs", "settings", "buffers", "wal", "timing", "summary")
+_BOOLEAN_OPTIONS: Final = (
+    "analyze",
+    "verbose",
+    "costs",
+    "settings",
+    "buffers",
+    "wal",
+    "timing",
+    "summary",
+)
 
 
 def _options(statement: u.Explain) -> ExplainOptions:
@@ -30,7 +39,8 @@ def _options(statement: u.Explain) -> ExplainOptions:
         if name == "format":
             if value not in ("text", "json", "xml", "yaml"):
                 raise InvalidParameterValue(
-                    f'unrecognized value for EXPLAIN option "format": "{option.value}"', span=option.span
+                    f'unrecognized value for EXPLAIN option "format": "{option.value}"',
+                    span=option.span,
                 )
             if value in ("xml", "yaml"):
                 raise FeatureNotSupported(f"EXPLAIN (FORMAT {str(value).upper()}) is not supported")
@@ -59,9 +69,7 @@ async def explain(session: Session, statement: u.Explain, portal: Portal) -> Res
     if isinstance(target, u.ExecutePrepared):
         prepared = session.statement(target.name)
         parameters = await evaluate_arguments(session, prepared, target)
-    elif isinstance(target, CreateTableAs):
-        prepared = PreparedStatement("", "", target.query, ())
-    elif isinstance(target, u.DeclareCursor):
+    elif isinstance(target, (CreateTableAs, u.DeclareCursor)):
         prepared = PreparedStatement("", "", target.query, ())
     else:
         prepared = PreparedStatement("", "", target, portal.prepared.declared_types)

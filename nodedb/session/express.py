@@ -9,19 +9,20 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nodedb.session import point, transactions
-from nodedb.session.api import ResultColumn
-from nodedb.session.prepared import PreparedStatement
 from nodedb.txn.table_codec import codec_of
 from sql.ast.utility import Begin, Commit
 from sql.errors import SqlError
-from sql.types.base import Datum, Row
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nodedb.session.api import ResultColumn
+    from nodedb.session.prepared import PreparedStatement
     from nodedb.session.session import Session
+    from sql.types.base import Datum, Row
 
 
 _STEP_STATES: Final = ("idle", "open")
@@ -54,7 +55,9 @@ def run_prepared(
         return None
 
 
-def run_simple(session: Session, prepared: PreparedStatement, parameters: tuple[Datum, ...]) -> ExpressAnswer | None:
+def run_simple(
+    session: Session, prepared: PreparedStatement, parameters: tuple[Datum, ...]
+) -> ExpressAnswer | None:
     """Execute a normalised simple query whose plan stands; None when the ordinary path has to."""
     if not _is_ready(session, prepared):
         return None
@@ -86,7 +89,12 @@ def _read(
     plan = prepared.plan
     context = session.point_context
     columns = prepared.columns
-    if plan is None or columns is None or context is None or context.format is not session.settings.format:
+    if (
+        plan is None
+        or columns is None
+        or context is None
+        or context.format is not session.settings.format
+    ):
         return None
     point = plan.plan.point
     node = session.node
@@ -113,7 +121,7 @@ def _read(
 async def run_step(
     session: Session, name: str, values: Sequence[bytes | None], formats: Sequence[int]
 ) -> ExpressAnswer | None:
-    """Bind, execute and sync one statement of a transaction: a point read or write, BEGIN or COMMIT.
+    """Bind, execute and sync one statement: a point read or write, BEGIN or COMMIT.
 
     The same as the ordinary path without its portal; None before anything has happened when the
     statement is of another kind. Errors are raised as there, and the front end recovers from them

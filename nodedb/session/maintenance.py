@@ -34,11 +34,15 @@ def _tables(session: Session, statement: u.Analyze | u.Vacuum) -> list[Table]:
         verb = "analyze" if isinstance(statement, u.Analyze) else "vacuum"
         if not isinstance(relation, Table):
             session.notice(
-                "WARNING", "01000", f'skipping "{name.name}" --- cannot {verb} non-tables or special system tables'
+                "WARNING",
+                "01000",
+                f'skipping "{name.name}" --- cannot {verb} non-tables or special system tables',
             )
         elif not _may_maintain(session, relation):
             session.notice(
-                "WARNING", "01000", f'skipping "{name.name}" --- only table or database owner can {verb} it'
+                "WARNING",
+                "01000",
+                f'skipping "{name.name}" --- only table or database owner can {verb} it',
             )
         else:
             tables.append(relation)
@@ -72,7 +76,10 @@ async def vacuum(session: Session, statement: u.Vacuum, *, in_multi_statement: b
         raise ActiveSqlTransaction("VACUUM cannot run inside a transaction block")
     tables = _tables(session, statement)
     await session.node.collect_garbage()
-    if any(option.name == "analyze" and option.value not in (False, "off", "false") for option in statement.options):
+    if any(
+        option.name == "analyze" and option.value not in (False, "off", "false")
+        for option in statement.options
+    ):
         for table in tables:
             await _analyze_table(session, table)
     return Result("VACUUM")

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from nodedb.catalog import acl
 from nodedb.catalog.changes import IdAllocator
-from nodedb.catalog.metadata import MetadataState
-from nodedb.catalog.session_catalog import VirtualTables
-from nodedb.clock import Clock
 from nodedb.gateway.plan_cache import PlanCache
-from nodedb.kv.replicator import Schedule
 from nodedb.latency import Latency
 from nodedb.session.api import Credential
 from nodedb.session.notifications import NotificationHub
 from nodedb.session.session import Session
 from nodedb.session.settings import Settings
 from nodedb.session.statement_statistics import StatementStatistics
-from nodedb.txn.manager import TransactionManager
 from nodedb.txn.sequences import Sequences
 from sql.ast.ddl import Drop
 from sql.ast.query import QualifiedName
@@ -33,6 +27,15 @@ from sql.errors import (
     SqlError,
     TooManyConnections,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from nodedb.catalog.metadata import MetadataState
+    from nodedb.catalog.session_catalog import VirtualTables
+    from nodedb.clock import Clock
+    from nodedb.kv.replicator import Schedule
+    from nodedb.txn.manager import TransactionManager
 
 FIRST_PROCESS_ID: Final = 1000
 _NOT_SETTINGS: Final = ("user", "database", "replication")
@@ -109,7 +112,10 @@ class SessionManager:
         if found is None:
             return None
         secret = found.scram_secret
-        if found.valid_until is not None and found.valid_until < self.clock.wall_us() - 946_684_800_000_000:
+        if (
+            found.valid_until is not None
+            and found.valid_until < self.clock.wall_us() - 946_684_800_000_000
+        ):
             secret = ""
         return Credential(found.name, secret, found.login)
 
@@ -142,7 +148,9 @@ class SessionManager:
         self._check_limits(role, found)
         start_settings = self._start_settings(role, found, parameters)
         start_role = start_settings.pop("role", "none")
-        settings = Settings(start_settings, is_superuser=lambda: self._is_superuser(process_id, role))
+        settings = Settings(
+            start_settings, is_superuser=lambda: self._is_superuser(process_id, role)
+        )
         process_id = self._next_process_id
         self._next_process_id += 1
         for name in parameters:
@@ -211,7 +219,7 @@ class SessionManager:
             session.cancel()
 
     def forget(self, session: Session) -> None:
-        """The session is over."""
+        """Forget a session that is over."""
         self.sessions.pop(session.process_id, None)
         self.notifications.forget(session)
 

@@ -44,7 +44,7 @@ class NotificationHub:
                     del self._listeners[key]
 
     def forget(self, session: Session) -> None:
-        """The session is over."""
+        """Forget a session that is over."""
         self._queued.pop(session.process_id, None)
         self._remove(session, "")
 

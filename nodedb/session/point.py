@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from nodedb.gateway.plan_cache import PreparedPlan
 from nodedb.kv.locks import ACCESS_SHARE, ROW_EXCLUSIVE, ROW_NO_KEY_UPDATE, ROW_SHARE, ROW_UPDATE
 from nodedb.session.api import Result
 from nodedb.txn.table_codec import codec_of
-from sql.types.base import Datum
 
 if TYPE_CHECKING:
+    from nodedb.gateway.plan_cache import PreparedPlan
     from nodedb.session.session import Session
+    from sql.types.base import Datum
 
 _EMPTY: Final = ()
 
@@ -57,7 +57,9 @@ def _context(session: Session, parameters: tuple[Datum, ...], store: Any) -> Any
     return context
 
 
-async def _get(session: Session, plan: PreparedPlan, point: Any, parameters: tuple[Datum, ...]) -> Result:
+async def _get(
+    session: Session, plan: PreparedPlan, point: Any, parameters: tuple[Datum, ...]
+) -> Result:
     manager = session.node.transactions
     transaction = session.block.transaction
     store = None if transaction is None else manager.statement_store(transaction)

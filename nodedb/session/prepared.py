@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from nodedb.gateway.plan_cache import PreparedPlan
-from nodedb.session.api import ResultColumn
-from sql.ast.utility import Statement
 from sql.errors import CharacterNotInRepertoire, ProtocolViolation
 from sql.types.base import Datum, Row, SqlType
 from sql.types.io import FormatContext, binary_input, text_input
+
+if TYPE_CHECKING:
+    from nodedb.gateway.plan_cache import PreparedPlan
+    from nodedb.session.api import ResultColumn
+    from sql.ast.utility import Statement
 
 Decoder = Callable[[bytes], Datum]
 

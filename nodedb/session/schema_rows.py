@@ -14,11 +14,9 @@ import msgspec
 
 from nodedb.session.prepared import Portal, PreparedStatement
 from nodedb.storage.row_codec import row_codec
-from nodedb.txn.store import StatementStore
 from sql.ast import query as q
 from sql.binder import bind_expression
 from sql.binder.bound import BoundExpr, ColumnVar, Const, OutputColumn
-from sql.catalog.descriptor import Check, Column, ForeignKey, Index, Table
 from sql.errors import CheckViolation, ForeignKeyViolation, NotNullViolation, UniqueViolation
 from sql.functions.context import ExecutionContext
 from sql.planner.codegen import row_function
@@ -30,6 +28,8 @@ from sql.types.io import text_output
 
 if TYPE_CHECKING:
     from nodedb.session.session import Session
+    from nodedb.txn.store import StatementStore
+    from sql.catalog.descriptor import Check, Column, ForeignKey, Index, Table
 
 
 async def missing_value(session: Session, column: Column) -> bytes | None:
@@ -53,7 +53,7 @@ async def missing_value(session: Session, column: Column) -> bytes | None:
 
 
 async def _scan(session: Session, table: Table) -> Any:
-    """Return a cursor over a table's rows as this transaction sees them, its earlier statements included."""
+    """Return a cursor over a table's rows as this transaction's next statement sees them."""
     session.end_command()
     context = await session.new_context((), None)
     return context.store.scan(table), context
@@ -265,7 +265,8 @@ async def validate_foreign_key(session: Session, table: Table, foreign_key: Fore
             for position, value in zip(foreign_key.columns, row, strict=True)
         )
         raise ForeignKeyViolation(
-            f'insert or update on table "{table.name}" violates foreign key constraint "{foreign_key.name}"',
+            f'insert or update on table "{table.name}" violates '
+            f'foreign key constraint "{foreign_key.name}"',
             detail=f'Key ({names})=({texts}) is not present in table "{parent.name}".',
             schema=catalog.schema_name(table.schema_id),
             table=table.name,

@@ -6,7 +6,6 @@ Variables, sequences, advisory locks, other sessions, timers.
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from nodedb.kv.locks import ADVISORY_EXCLUSIVE, ADVISORY_SHARE, LockRequest
@@ -21,11 +20,13 @@ from sql.errors import (
     QueryCanceled,
     SqlError,
 )
-from sql.types.base import Datum
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from nodedb.kv.replicator import Timer
     from nodedb.session.session import Session
+    from sql.types.base import Datum
 
 
 class SessionLockOwner:
@@ -192,9 +193,9 @@ class Services:
         locks = session.node.transactions.locks
         running = session.block.ensure_transaction(session.query_start)
         owner: Any = running if transaction else self._owner
-        if not self._held_by_self(resource, mode, transaction=transaction) and not locks.try_acquire(
-            owner, resource, mode
-        ):
+        if not self._held_by_self(
+            resource, mode, transaction=transaction
+        ) and not locks.try_acquire(owner, resource, mode):
             if not wait:
                 return False
             await self._wait(owner, resource, mode, running.lock_timeout_ms)
@@ -249,7 +250,7 @@ class Services:
         self._session.node.transactions.locks.release_all(self._owner)
 
     def release_session_locks(self) -> None:
-        """The session is over."""
+        """Forget a session that is over."""
         self.stop_timeout()
         self.stop_idle_timeout()
         self._session.node.transactions.locks.forget(self._owner)
@@ -277,7 +278,9 @@ class Services:
         session = self._session
         other = session.node.sessions.get(process_id)
         if other is None:
-            session.notice("WARNING", "01000", f"PID {process_id} is not a PostgreSQL server process")
+            session.notice(
+                "WARNING", "01000", f"PID {process_id} is not a PostgreSQL server process"
+            )
             return None
         if not session.catalog().is_superuser and other.session_user_id != session.user_id:
             action = "cancel" if verb == "cancel" else "terminate"

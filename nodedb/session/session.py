@@ -16,7 +16,6 @@ Source: PostgreSQL docs, "Message Flow", "Extended Query".
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from nodedb.catalog import acl
@@ -31,11 +30,9 @@ from nodedb.session.command_names import command_name
 from nodedb.session.ddl_environment import SessionDdlEnvironment
 from nodedb.session.prepared import Portal, PreparedStatement
 from nodedb.session.services import Services
-from nodedb.session.settings import Settings
 from nodedb.session.utility import UTILITY_CLASSES, execute_utility, utility_columns
 from nodedb.waiter import Interrupts, Waiter
 from sql.ast import utility as u
-from sql.ast.query import TypeName
 from sql.ast.utility import (
     Commit,
     EmptyStatement,
@@ -43,9 +40,7 @@ from sql.ast.utility import (
     RollbackToSavepoint,
     Statement,
 )
-from sql.binder.bound import BoundExpr
 from sql.binder.type_names import resolve_type
-from sql.catalog.descriptor import Role
 from sql.errors import (
     AdminShutdown,
     DuplicateCursor,
@@ -70,14 +65,20 @@ from sql.functions.reg import RegResolver
 from sql.parser import parse_statements
 from sql.parser.normalize import normalize_literals
 from sql.planner.codegen import value_function
-from sql.types.base import Datum, Row, SqlType
 from sql.types.catalog import INT4, INT8, NUMERIC, TEXT, type_by_oid
 from sql.types.io import text_input
 
 _LOGGER: Final = logging.getLogger("nodedb.statements")
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nodedb.session.manager import SessionManager
+    from nodedb.session.settings import Settings
+    from sql.ast.query import TypeName
+    from sql.binder.bound import BoundExpr
+    from sql.catalog.descriptor import Role
+    from sql.types.base import Datum, Row, SqlType
 
 SLICE_SECONDS: Final = 0.01
 """How long a statement may keep the loop before it lets others run."""
@@ -85,14 +86,38 @@ BATCH_MAX: Final = 1024
 NORMALIZED_CHARACTERS_MAX: Final = 16 * 1024
 NORMALIZED_LITERALS_MAX: Final = 64
 EXPRESS_ENTRIES_MAX: Final = 256
-_LITERAL_TYPES: Final[dict[str, SqlType | None]] = {"int4": INT4, "int8": INT8, "numeric": NUMERIC, "string": None}
+_LITERAL_TYPES: Final[dict[str, SqlType | None]] = {
+    "int4": INT4,
+    "int8": INT8,
+    "numeric": NUMERIC,
+    "string": None,
+}
 _EXIT_STATEMENTS: Final = (Commit, Rollback, RollbackToSavepoint)
 # What neither reads nor writes rows, hence settles nothing about the transaction's snapshot.
 _NEEDS_NO_SNAPSHOT: Final = (
-    u.Begin, u.Commit, u.Rollback, u.Savepoint, u.ReleaseSavepoint, u.RollbackToSavepoint, u.PrepareTransaction,
-    u.SetTransaction, u.SetConstraints, u.SetVariable, u.ShowVariable, u.ResetVariable, u.ShowCluster, u.Fetch,
-    u.LockTable, u.Listen, u.Unlisten, u.Notify, u.Checkpoint, u.CloseCursor, u.Deallocate, u.Discard,
-)  # fmt: skip
+    u.Begin,
+    u.Commit,
+    u.Rollback,
+    u.Savepoint,
+    u.ReleaseSavepoint,
+    u.RollbackToSavepoint,
+    u.PrepareTransaction,
+    u.SetTransaction,
+    u.SetConstraints,
+    u.SetVariable,
+    u.ShowVariable,
+    u.ResetVariable,
+    u.ShowCluster,
+    u.Fetch,
+    u.LockTable,
+    u.Listen,
+    u.Unlisten,
+    u.Notify,
+    u.Checkpoint,
+    u.CloseCursor,
+    u.Deallocate,
+    u.Discard,
+)
 
 
 class ParsedSimple:
@@ -133,7 +158,12 @@ class Session:
         self.peer = peer
         self.interrupts = Interrupts()
         self.block = TransactionBlock(
-            node.transactions, node.metadata, node.allocate_id, settings, process_id, self.interrupts
+            node.transactions,
+            node.metadata,
+            node.allocate_id,
+            settings,
+            process_id,
+            self.interrupts,
         )
         self.prepared: dict[str, PreparedStatement] = {}
         self.portals: dict[str, Portal] = {}
@@ -157,7 +187,7 @@ class Session:
         self._work_start = 0.0
         self._has_executed = False
         self.is_pipelined = False
-        """Statements of the same extended-query batch have run in the transaction before this one."""
+        """Tell whether this extended-query batch has run statements in the transaction before."""
         self._express: dict[tuple[str, tuple[str, ...]], tuple[PreparedStatement, object, int]] = {}
         self.statistics_text = ""
         settings.set_reg_resolver(_SessionRegResolver(self))
@@ -200,10 +230,12 @@ class Session:
         return notifications
 
     def now(self) -> int:
-        """The wall clock as a SQL timestamp."""
+        """Return the wall clock as a SQL timestamp."""
         return sql_timestamp(self.node.clock.wall_us())
 
-    def notice(self, severity: str, sqlstate: str, message: str, detail: str = "", hint: str = "") -> None:
+    def notice(
+        self, severity: str, sqlstate: str, message: str, detail: str = "", hint: str = ""
+    ) -> None:
         """Queue a notice unless client_min_messages hides it."""
         if _NOTICE_RANK[severity] >= _NOTICE_RANK[self.settings.client_min_messages.upper()]:
             self.notices.append(Notice(severity, sqlstate, message, detail, hint))
@@ -232,10 +264,21 @@ class Session:
         """Return the catalog as the next statement sees it."""
         overlay = self.block.overlay
         snapshot = (
-            overlay.snapshot if overlay is not None and overlay.is_changed else self.node.metadata.catalog
+            overlay.snapshot
+            if overlay is not None and overlay.is_changed
+            else self.node.metadata.catalog
         )
-        key = (id(snapshot), snapshot.schema_version, self.user_id, self.settings.search_path_version)
-        if self._catalog is None or key != self._catalog_key or self._catalog.snapshot is not snapshot:
+        key = (
+            id(snapshot),
+            snapshot.schema_version,
+            self.user_id,
+            self.settings.search_path_version,
+        )
+        if (
+            self._catalog is None
+            or key != self._catalog_key
+            or self._catalog.snapshot is not snapshot
+        ):
             self._catalog = SessionCatalog(
                 snapshot,
                 database_id=self.database_id,
@@ -266,7 +309,7 @@ class Session:
         return [ParsedSimple(p.statement, text[p.span.start : p.span.end]) for p in parsed]
 
     def _normalized(self, text: str) -> ParsedSimple | None:
-        """Plan a query with its literals as parameters, so that texts that differ in them only share the plan.
+        """Plan a query with its literals as parameters, so that texts differing in them share it.
 
         None when it cannot be done, or when anything is wrong with the statement: the text as it
         was written then earns the error, with its own positions.
@@ -285,7 +328,9 @@ class Session:
                 statement = plans.parse_one(template)
                 if statement is None or not is_dml(statement):
                     return None
-                prepared = PreparedStatement("", template, statement, tuple([_LITERAL_TYPES[k] for k in kinds]))
+                prepared = PreparedStatement(
+                    "", template, statement, tuple([_LITERAL_TYPES[k] for k in kinds])
+                )
                 self._plan(prepared)
                 if prepared.plan_key is not None:
                     plans.normalized.store((template, kinds, prepared.plan_key), prepared)
@@ -294,7 +339,11 @@ class Session:
         values = self._literal_values(literals, prepared)
         if values is None:
             return None
-        if prepared.plan is not None and prepared.plan.is_point_read and prepared.plan_key is not None:
+        if (
+            prepared.plan is not None
+            and prepared.plan.is_point_read
+            and prepared.plan_key is not None
+        ):
             self._remember_express(template, kinds, prepared)
         assert prepared.statement is not None
         self.statistics_text = template
@@ -321,7 +370,7 @@ class Session:
         return result
 
     async def _commit_after(self, result: Result) -> None:
-        """Commit the implicit transaction before the last CommandComplete, but after the last row."""
+        """Commit the implicit transaction after the last row, before CommandComplete."""
         if result.more is None and result.copy_in is None and result.copy_out is None:
             if result.finish is not None:
                 await result.finish()
@@ -392,7 +441,9 @@ class Session:
             return tuple(
                 [
                     int(value) if kind[0] == "i" else text_input(sql_type, context)(value, -1)
-                    for (kind, value), sql_type in zip(literals, prepared.parameter_types, strict=True)
+                    for (kind, value), sql_type in zip(
+                        literals, prepared.parameter_types, strict=True
+                    )
                 ]
             )
         except SqlError:
@@ -679,7 +730,9 @@ class Session:
         A duplicate key's error learns its schema here.
         """
         try:
-            result = await self._run_statement(portal, row_limit, in_multi_statement=in_multi_statement)
+            result = await self._run_statement(
+                portal, row_limit, in_multi_statement=in_multi_statement
+            )
             if result.more is None:
                 count = result.tag.rpartition(" ")[2]
                 self.row_count += int(count) if count.isdigit() else len(result.rows)
@@ -734,8 +787,7 @@ class Session:
 
         EXPLAIN alone does not run its plan.
         """
-        now = self.now()
-        transaction = self.block.ensure_transaction(now)
+        transaction = self.block.ensure_transaction(self.query_start)
         if plan is not None:
             if not plan.checked_privileges:
                 plan.check_privileges(self.catalog())
@@ -834,7 +886,7 @@ class Session:
         return result
 
     async def _finish(self, portal: Portal, execution: Any) -> None:
-        """A statement has run to its end: its writes become visible to the next one."""
+        """End a statement that has run: its writes become visible to the next one."""
         portal.finished = True
         portal.execution = None
         execution.close()
@@ -864,7 +916,7 @@ class Session:
 
     async def run_ddl(self, statement: Any, *, in_multi_statement: bool) -> str:
         """Run one DDL statement in the transaction's overlay; returns the command tag."""
-        transaction = self.block.ensure_transaction(self.now())
+        transaction = self.block.ensure_transaction(self.query_start)
         self.check_writable(command_name(statement))
         self.block.ensure_overlay()
         self.block.user_name = self.user_name
@@ -946,7 +998,7 @@ class Session:
         self.portals[portal.name] = portal
 
     async def on_error(self, error: Exception) -> None:
-        """A statement failed: fail the block, or roll the implicit transaction back."""
+        """Fail the block after an error, or roll the implicit transaction back."""
         del error
         self.node.error_count += 1
         was_implicit = self.block.state in ("idle", "implicit")
@@ -956,7 +1008,7 @@ class Session:
         self.end_work()
 
     async def close(self) -> None:
-        """The client is gone."""
+        """End the session: the client is gone."""
         if self.is_closed:
             return
         self.is_closed = True
@@ -969,7 +1021,7 @@ class Session:
     # Time
 
     def begin_work(self, text: str) -> None:
-        """A client request begins: its clock, its time limit."""
+        """Begin a client's request: its clock, its time limit."""
         self.query_start = self.now()
         self.state_change = self.query_start
         self.query_text = text
@@ -983,7 +1035,7 @@ class Session:
             self.services.start_timeout(self.settings.statement_timeout_ms)
 
     def end_work(self) -> None:
-        """The client has the turn again."""
+        """Give the client the turn again."""
         if not self.is_running:
             return
         self.is_running = False
@@ -1026,7 +1078,7 @@ class Session:
             self.services.start_timeout(self.settings.statement_timeout_ms)
 
     def _forget_cancellation(self) -> None:
-        """What was meant for the last statement is over; an end of the session is not."""
+        """Drop what was meant for the last statement; an end of the session stays."""
         if isinstance(self.interrupts.pending, QueryCanceled):
             self.interrupts.clear()
 
@@ -1038,7 +1090,9 @@ class Session:
         settings = self.settings
         if self.block.state == "idle":
             if settings.idle_session_timeout_ms:
-                error: SqlError = IdleSessionTimeout("terminating connection due to idle-session timeout")
+                error: SqlError = IdleSessionTimeout(
+                    "terminating connection due to idle-session timeout"
+                )
                 self.services.start_idle_timeout(settings.idle_session_timeout_ms, error)
         elif settings.idle_in_transaction_timeout_ms:
             error = IdleInTransactionSessionTimeout(
@@ -1083,9 +1137,18 @@ class _SessionRegResolver:
 
 
 _NOTICE_RANK: Final = {
-    "DEBUG5": 0, "DEBUG4": 0, "DEBUG3": 0, "DEBUG2": 0, "DEBUG1": 0, "DEBUG": 0, "LOG": 1, "NOTICE": 2, "INFO": 9,
-    "WARNING": 3, "ERROR": 4,
-}  # fmt: skip
+    "DEBUG5": 0,
+    "DEBUG4": 0,
+    "DEBUG3": 0,
+    "DEBUG2": 0,
+    "DEBUG1": 0,
+    "DEBUG": 0,
+    "LOG": 1,
+    "NOTICE": 2,
+    "INFO": 9,
+    "WARNING": 3,
+    "ERROR": 4,
+}
 
 
 def _cannot_be_run(portal: Portal) -> ObjectNotInPrerequisiteState:
@@ -1103,9 +1166,7 @@ def _wake(waiter: Waiter[None]) -> None:
     waiter.set_result(None)
 
 
-def _spread(
-    formats: Sequence[int], columns: tuple[ResultColumn, ...] | None
-) -> Sequence[int]:
+def _spread(formats: Sequence[int], columns: tuple[ResultColumn, ...] | None) -> Sequence[int]:
     """Return one result format per column: none given means text, one stands for all."""
     count = 0 if columns is None else len(columns)
     if len(formats) == count:
@@ -1134,6 +1195,7 @@ def _tag(plan: PreparedPlan, returned: int, affected: int) -> str:
 
 
 def close_execution(portal: Portal) -> None:
+    """Stop a portal's execution, if one is under way."""
     execution: Any = portal.execution
     if execution is not None:
         portal.execution = None

@@ -9,9 +9,8 @@ refreshed when its variable changes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from nodedb.session.variable_table import VARIABLES
 from sql.errors import (
@@ -25,11 +24,24 @@ from sql.errors import (
 from sql.types.datetime import validate_time_zone
 from sql.types.io import FormatContext, RegResolver
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 REPORTED: Final = (
-    "application_name", "client_encoding", "DateStyle", "default_transaction_read_only", "in_hot_standby",
-    "integer_datetimes", "IntervalStyle", "is_superuser", "server_encoding", "server_version",
-    "session_authorization", "standard_conforming_strings", "TimeZone",
-)  # fmt: skip
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "default_transaction_read_only",
+    "in_hot_standby",
+    "integer_datetimes",
+    "IntervalStyle",
+    "is_superuser",
+    "server_encoding",
+    "server_version",
+    "session_authorization",
+    "standard_conforming_strings",
+    "TimeZone",
+)
 
 
 class Variable(NamedTuple):
@@ -51,11 +63,24 @@ BY_NAME: Final = {row[0].lower(): Variable(*row) for row in VARIABLES}
 _CUSTOM_NAME: Final = re.compile(r"[A-Za-z_][\w$]*(\.[A-Za-z_][\w$]*)+\Z")
 _TRUE: Final = ("on", "true", "yes", "1", "t", "tr", "tru", "y", "ye")
 _FALSE: Final = ("off", "false", "no", "0", "f", "fa", "fal", "fals", "n", "of")
-_MEMORY_UNITS: Final = {"B": Decimal(1) / 1024, "kB": Decimal(1), "MB": Decimal(1024), "GB": Decimal(1024**2),
-                        "TB": Decimal(1024**3)}  # fmt: skip
-_TIME_UNITS: Final = {"us": Decimal("0.001"), "ms": Decimal(1), "s": Decimal(1000), "min": Decimal(60_000),
-                      "h": Decimal(3_600_000), "d": Decimal(86_400_000)}  # fmt: skip
-_NUMBER_WITH_UNIT: Final = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*\Z")
+_MEMORY_UNITS: Final = {
+    "B": Decimal(1) / 1024,
+    "kB": Decimal(1),
+    "MB": Decimal(1024),
+    "GB": Decimal(1024**2),
+    "TB": Decimal(1024**3),
+}
+_TIME_UNITS: Final = {
+    "us": Decimal("0.001"),
+    "ms": Decimal(1),
+    "s": Decimal(1000),
+    "min": Decimal(60_000),
+    "h": Decimal(3_600_000),
+    "d": Decimal(86_400_000),
+}
+_NUMBER_WITH_UNIT: Final = re.compile(
+    r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z]*)\s*\Z"
+)
 _HEX_OR_OCTAL: Final = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]+)(?![0-9.eE])")
 _INTEGER_MAX: Final = 2**31 - 1
 _READ_CONSISTENCY: Final = re.compile(r"strong|eventual|bounded_staleness:(\d+(?:\.\d+)?)\Z")
@@ -79,7 +104,11 @@ def quote_identifier(name: str) -> str:
     return name if _NEEDS_QUOTES.match(name) else '"' + name.replace('"', '""') + '"'
 
 
-CHARACTERISTICS: Final = ("transaction_isolation", "transaction_read_only", "transaction_deferrable")
+CHARACTERISTICS: Final = (
+    "transaction_isolation",
+    "transaction_read_only",
+    "transaction_deferrable",
+)
 """Their defaults are the variables ``default_`` + name.
 
 A transaction's own values live in ``_local``.
@@ -194,7 +223,9 @@ class Settings:
     def take_changes(self) -> list[tuple[str, str]]:
         """Return the reported variables that changed since the last call."""
         self._is_touched = False
-        changes = [(name, value) for name, value in self.reported() if self._reported.get(name) != value]
+        changes = [
+            (name, value) for name, value in self.reported() if self._reported.get(name) != value
+        ]
         self._reported.update(changes)
         return changes
 
@@ -274,7 +305,8 @@ class Settings:
             if not _CUSTOM_NAME.match(name):
                 raise InvalidName(
                     f'invalid configuration parameter name "{name}"',
-                    detail="Custom parameter names must be two or more simple identifiers separated by dots.",
+                    detail="Custom parameter names must be two or more simple identifiers "
+                    "separated by dots.",
                 )
             if name.lower().startswith("nodedb."):
                 raise UndefinedObject(f'unrecognized configuration parameter "{name}"')
@@ -322,7 +354,7 @@ class Settings:
             self._refresh(key)
 
     def characteristics(self) -> tuple[str, str, str]:
-        """Return isolation level, read only and deferrable of the running transaction, as SHOW prints them."""
+        """Return the running transaction's isolation level, read only and deferrable."""
         isolation, read_only, deferrable = [self.get(name) for name in CHARACTERISTICS]
         return isolation, read_only, deferrable
 
@@ -358,8 +390,15 @@ def _replace_format(settings: Settings, **changes: object) -> None:
     """
     old = settings.format
     new = FormatContext()
-    for name in ("date_style", "interval_style", "time_zone", "extra_float_digits", "bytea_output",
-                 "now", "reg_resolver"):  # fmt: skip
+    for name in (
+        "date_style",
+        "interval_style",
+        "time_zone",
+        "extra_float_digits",
+        "bytea_output",
+        "now",
+        "reg_resolver",
+    ):
         setattr(new, name, changes.get(name, getattr(old, name)))
     settings.format = new
 
@@ -386,11 +425,15 @@ _REFRESH: Final[dict[str, Callable[[Settings, str], None]]] = {
     "idle_session_timeout": _set_milliseconds("idle_session_timeout_ms"),
     "log_min_duration_statement": _set_milliseconds("log_min_duration_ms"),
     "query_memory_limit": lambda s, v: setattr(s, "query_memory_bytes", int(v) * 1024),
-    "client_min_messages": lambda s, v: setattr(s, "client_min_messages", "notice" if v == "info" else v),
+    "client_min_messages": lambda s, v: setattr(
+        s, "client_min_messages", "notice" if v == "info" else v
+    ),
     "role": lambda s, _: s.on_role_change(),
     "session_authorization": lambda s, _: s.on_role_change(),
     "transaction_read_only": lambda s, v: setattr(s, "is_read_only", v == "on"),
-    "transaction_isolation": lambda s, v: setattr(s, "is_snapshot", v in ("repeatable read", "serializable")),
+    "transaction_isolation": lambda s, v: setattr(
+        s, "is_snapshot", v in ("repeatable read", "serializable")
+    ),
     "default_transaction_read_only": lambda s, _: s._refresh("transaction_read_only"),  # noqa: SLF001  its own method
     "default_transaction_isolation": lambda s, _: s._refresh("transaction_isolation"),  # noqa: SLF001  its own method
 }
@@ -438,7 +481,7 @@ def _canonical_number(variable: Variable, value: str) -> str:
     literal = _HEX_OR_OCTAL.match(value) if variable.kind == "integer" else None
     if literal is not None:
         base = 16 if literal[2][1] in "xX" else 8
-        text = f"{literal[1]}{int(literal[2], base)}{value[literal.end():]}"
+        text = f"{literal[1]}{int(literal[2], base)}{value[literal.end() :]}"
     match = _NUMBER_WITH_UNIT.match(text)
     if match is None:
         raise InvalidParameterValue(f'invalid value for parameter "{variable.name}": "{value}"')
@@ -467,8 +510,10 @@ def _unit_scale(variable: Variable, unit: str, value: str) -> Decimal:
     units = _MEMORY_UNITS if variable.unit in ("B", "kB", "MB", "8kB") else _TIME_UNITS
     scale, base = units.get(unit), units.get(variable.unit.removeprefix("8"))
     if not variable.unit or scale is None or base is None:
-        allowed = '"B", "kB", "MB", "GB", and "TB"' if units is _MEMORY_UNITS else (
-            '"us", "ms", "s", "min", "h", and "d"'
+        allowed = (
+            '"B", "kB", "MB", "GB", and "TB"'
+            if units is _MEMORY_UNITS
+            else ('"us", "ms", "s", "min", "h", and "d"')
         )
         raise InvalidParameterValue(
             f'invalid value for parameter "{variable.name}": "{value}"',
@@ -486,8 +531,10 @@ def _shown(variable: Variable | None, value: str) -> str:
         number, unit = number * 8, "kB"
     else:
         unit = variable.unit
-    steps = (("kB", "MB", 1024), ("MB", "GB", 1024), ("GB", "TB", 1024)) if unit in _MEMORY_UNITS else (
-        ("ms", "s", 1000), ("s", "min", 60), ("min", "h", 60), ("h", "d", 24)
+    steps = (
+        (("kB", "MB", 1024), ("MB", "GB", 1024), ("GB", "TB", 1024))
+        if unit in _MEMORY_UNITS
+        else (("ms", "s", 1000), ("s", "min", 60), ("min", "h", 60), ("h", "d", 24))
     )
     for small, large, factor in steps:
         if unit == small and number % factor == 0:
@@ -496,7 +543,14 @@ def _shown(variable: Variable | None, value: str) -> str:
 
 
 _DATE_STYLES: Final = {"iso": "ISO", "sql": "SQL", "german": "German"}
-_DATE_ORDERS: Final = {"ymd": "YMD", "dmy": "DMY", "euro": "DMY", "mdy": "MDY", "us": "MDY", "noneuro": "MDY"}
+_DATE_ORDERS: Final = {
+    "ymd": "YMD",
+    "dmy": "DMY",
+    "euro": "DMY",
+    "mdy": "MDY",
+    "us": "MDY",
+    "noneuro": "MDY",
+}
 
 
 def _date_word(word: str) -> tuple[str, str]:
@@ -520,11 +574,15 @@ def date_style(name: str, value: str, current: str) -> str:
             new_style, new_order = ("ISO", "MDY") if not style and not order else ("", "")
         elif not new_style and not new_order:
             raise InvalidParameterValue(
-                f'invalid value for parameter "{name}": "{value}"', detail=f'Unrecognized key word: "{word}".'
+                f'invalid value for parameter "{name}": "{value}"',
+                detail=f'Unrecognized key word: "{word}".',
             )
-        if (new_style and style not in ("", new_style)) or (new_order and order not in ("", new_order)):
+        if (new_style and style not in ("", new_style)) or (
+            new_order and order not in ("", new_order)
+        ):
             raise InvalidParameterValue(
-                f'invalid value for parameter "{name}": "{value}"', detail='Conflicting "datestyle" specifications.'
+                f'invalid value for parameter "{name}": "{value}"',
+                detail='Conflicting "datestyle" specifications.',
             )
         style, order = new_style or style, new_order or order
         implied = "DMY" if style == "German" else implied
@@ -559,11 +617,20 @@ def _existing(*names: str, what: str) -> Callable[[Variable, str], str]:
 def _client_encoding(variable: Variable, value: str) -> str:
     if re.sub(r"[^a-z0-9]", "", value.lower()) in ("utf8", "unicode", "default"):
         return "UTF8"
-    known = ("sqlascii", "latin1", "latin2", "win1252", "iso88591", "eucjp", "sjis", "big5", "gbk", "koi8r")
+    known = (
+        "sqlascii",
+        "latin1",
+        "latin2",
+        "win1252",
+        "iso88591",
+        "eucjp",
+        "sjis",
+        "big5",
+        "gbk",
+        "koi8r",
+    )
     if re.sub(r"[^a-z0-9]", "", value.lower()) in known:
-        raise FeatureNotSupported(
-            f"conversion between {value.upper()} and UTF8 is not supported"
-        )
+        raise FeatureNotSupported(f"conversion between {value.upper()} and UTF8 is not supported")
     raise InvalidParameterValue(f'invalid value for parameter "{variable.name}": "{value}"')
 
 
@@ -598,7 +665,9 @@ _SPECIAL: Final[dict[str, Callable[[Variable, str], str]]] = {
     "cluster_name": _ascii_name,
     "default_tablespace": _existing("", "pg_default", "pg_global", what="Tablespace"),
     "default_table_access_method": _existing("heap", what="Table access method"),
-    "default_text_search_config": _existing("pg_catalog.simple", "simple", "pg_catalog.english", "english", what=""),
+    "default_text_search_config": _existing(
+        "pg_catalog.simple", "simple", "pg_catalog.english", "english", what=""
+    ),
     "default_transaction_isolation": _isolation,
     "transaction_isolation": _isolation,
 }

@@ -66,8 +66,17 @@ class StatementStatistics:
             visible = may_see_all or user_id == session.user_id
             result.append(
                 (
-                    user_id, database_id, crc32(text.encode()), text if visible else "<insufficient privilege>",
-                    entry.calls, entry.total_ms, entry.min_ms, entry.max_ms, mean, variance**0.5, entry.rows,
+                    user_id,
+                    database_id,
+                    crc32(text.encode()),
+                    text if visible else "<insufficient privilege>",
+                    entry.calls,
+                    entry.total_ms,
+                    entry.min_ms,
+                    entry.max_ms,
+                    mean,
+                    variance**0.5,
+                    entry.rows,
                 )
-            )  # fmt: skip
+            )
         return result

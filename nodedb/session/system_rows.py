@@ -1,4 +1,6 @@
-"""Rows of the system views that show live state: sessions, locks, settings, prepared statements, cursors.
+"""Rows of the system views that show live state.
+
+Sessions, locks, settings, prepared statements, cursors and statistics.
 
 Shapes: the column order of PostgreSQL 15's views (docs, "The Statistics Collector", "System
 Views").
@@ -6,17 +8,18 @@ Views").
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from nodedb.kv.locks import MODE_NAMES, ROW_UPDATE
 from nodedb.session.settings import BY_NAME
 from sql.catalog.descriptor import Database, Role
 from sql.types.array import ArrayValue
-from sql.types.base import Row
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nodedb.session.session import Session
+    from sql.types.base import Row
 
 
 def rows(session: Session, view: str) -> list[Row]:
@@ -32,20 +35,35 @@ def _activity(session: Session) -> list[Row]:
     for other in session.node.sessions.values():
         database, role = snapshot.get(other.database_id), snapshot.get(other.session_user_id)
         visible = may_see_all or other.session_user_id == session.user_id
-        waiting = other.block.transaction is not None and other.block.transaction.waiting is not None
+        waiting = (
+            other.block.transaction is not None and other.block.transaction.waiting is not None
+        )
         result.append(
             (
-                other.database_id, database.name if isinstance(database, Database) else "", other.process_id, None,
-                other.session_user_id, role.name if isinstance(role, Role) else "",
-                other.settings.get("application_name"), None, None, other.services.client_port,
-                other.backend_start, other.block.started_at or None if visible else None,
-                other.query_start if visible else None, other.state_change if visible else None,
+                other.database_id,
+                database.name if isinstance(database, Database) else "",
+                other.process_id,
+                None,
+                other.session_user_id,
+                role.name if isinstance(role, Role) else "",
+                other.settings.get("application_name"),
+                None,
+                None,
+                other.services.client_port,
+                other.backend_start,
+                other.block.started_at or None if visible else None,
+                other.query_start if visible else None,
+                other.state_change if visible else None,
                 "Lock" if waiting else (None if other.is_running else "Client"),
                 "transactionid" if waiting else (None if other.is_running else "ClientRead"),
-                _state(other) if visible else None, None, None, None,
-                other.query_text if visible else "<insufficient privilege>", "client backend",
+                _state(other) if visible else None,
+                None,
+                None,
+                None,
+                other.query_text if visible else "<insufficient privilege>",
+                "client backend",
             )
-        )  # fmt: skip
+        )
     return result
 
 
@@ -68,19 +86,40 @@ def _locks(session: Session) -> list[Row]:
                 relation = resource
             elif isinstance(resource, tuple):
                 kind = "advisory"
-                class_id, object_id = (resource[2], resource[3]) if len(resource) > 3 else (
-                    resource[2] >> 32 & 0xFFFFFFFF, resource[2] & 0xFFFFFFFF
+                class_id, object_id = (
+                    (resource[2], resource[3])
+                    if len(resource) > 3
+                    else (resource[2] >> 32 & 0xFFFFFFFF, resource[2] & 0xFFFFFFFF)
                 )
             else:
                 kind = "tuple"
-            if isinstance(resource, bytes) and bit <= ROW_UPDATE and granted and len(result) > 10_000:
+            if (
+                isinstance(resource, bytes)
+                and bit <= ROW_UPDATE
+                and granted
+                and len(result) > 10_000
+            ):
                 continue
             result.append(
                 (
-                    kind, session.database_id, relation, None, None, None, None, class_id, object_id, None,
-                    f"{owner.deadlock_name}/{owner.started}", int(owner.deadlock_name), name, granted, False, None,
+                    kind,
+                    session.database_id,
+                    relation,
+                    None,
+                    None,
+                    None,
+                    None,
+                    class_id,
+                    object_id,
+                    None,
+                    f"{owner.deadlock_name}/{owner.started}",
+                    int(owner.deadlock_name),
+                    name,
+                    granted,
+                    False,
+                    None,
                 )
-            )  # fmt: skip
+            )
     return result
 
 
@@ -92,26 +131,44 @@ def _settings(session: Session) -> list[Row]:
         array = None if values is None else ArrayValue(tuple(values), (len(values),), (1,))
         result.append(
             (
-                variable.name, value, variable.unit or None, variable.category, variable.description, None,
-                variable.context, variable.kind, "default" if value == variable.default else "session",
-                variable.minimum or None, variable.maximum or None, array, variable.default, variable.default,
-                None, None, False,
+                variable.name,
+                value,
+                variable.unit or None,
+                variable.category,
+                variable.description,
+                None,
+                variable.context,
+                variable.kind,
+                "default" if value == variable.default else "session",
+                variable.minimum or None,
+                variable.maximum or None,
+                array,
+                variable.default,
+                variable.default,
+                None,
+                None,
+                False,
             )
-        )  # fmt: skip
+        )
     return result
 
 
 def _prepared(session: Session) -> list[Row]:
     return [
         (
-            p.name, p.text, p.prepared_at,
+            p.name,
+            p.text,
+            p.prepared_at,
             ArrayValue(tuple(t.oid for t in p.parameter_types), (len(p.parameter_types),), (1,))
-            if p.parameter_types else ArrayValue((), (), ()),
-            p.from_sql, 0, 0,
+            if p.parameter_types
+            else ArrayValue((), (), ()),
+            p.from_sql,
+            0,
+            0,
         )
         for p in session.prepared.values()
         if p.name
-    ]  # fmt: skip
+    ]
 
 
 def _cursors(session: Session) -> list[Row]:
@@ -136,11 +193,26 @@ def _databases(session: Session) -> list[Row]:
         own = database.id == session.database_id
         result.append(
             (
-                database.id, database.name, counts.get(database.id, 0),
-                manager.commit_count if own else 0, manager.rollback_count if own else 0,
-                *(0,) * 12, None, None, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0, None,
+                database.id,
+                database.name,
+                counts.get(database.id, 0),
+                manager.commit_count if own else 0,
+                manager.rollback_count if own else 0,
+                *(0,) * 12,
+                None,
+                None,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+                0,
+                0,
+                0,
+                0,
+                None,
             )[:28]
-        )  # fmt: skip
+        )
     return result
 
 

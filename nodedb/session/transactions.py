@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodedb.session.api import Result
-from sql.ast import utility as u
 from sql.errors import (
     ActiveSqlTransaction,
     NoActiveSqlTransaction,
@@ -22,6 +21,7 @@ from sql.errors import (
 
 if TYPE_CHECKING:
     from nodedb.session.session import Session
+    from sql.ast import utility as u
 
 
 def begin(session: Session, statement: u.Begin) -> Result:
@@ -54,18 +54,28 @@ def _set_characteristic(session: Session, name: str, value: str | None) -> None:
     is_settled = block.has_snapshot and block.state != "idle"
     if name == "transaction_isolation":
         if new != old and is_settled:
-            raise ActiveSqlTransaction("SET TRANSACTION ISOLATION LEVEL must be called before any query")
+            raise ActiveSqlTransaction(
+                "SET TRANSACTION ISOLATION LEVEL must be called before any query"
+            )
         if new != old and block.in_subtransaction:
-            raise ActiveSqlTransaction("SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction")
+            raise ActiveSqlTransaction(
+                "SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction"
+            )
     elif name == "transaction_read_only":
         if new == "off" and old == "on" and block.in_subtransaction:
-            raise ActiveSqlTransaction("cannot set transaction read-write mode inside a read-only transaction")
+            raise ActiveSqlTransaction(
+                "cannot set transaction read-write mode inside a read-only transaction"
+            )
         if new == "off" and old == "on" and is_settled:
             raise ActiveSqlTransaction("transaction read-write mode must be set before any query")
     elif block.in_subtransaction:
-        raise ActiveSqlTransaction("SET TRANSACTION [NOT] DEFERRABLE cannot be called within a subtransaction")
+        raise ActiveSqlTransaction(
+            "SET TRANSACTION [NOT] DEFERRABLE cannot be called within a subtransaction"
+        )
     elif is_settled:
-        raise ActiveSqlTransaction("SET TRANSACTION [NOT] DEFERRABLE must be called before any query")
+        raise ActiveSqlTransaction(
+            "SET TRANSACTION [NOT] DEFERRABLE must be called before any query"
+        )
     settings.set(name, new, local=True, internal=True)
     block.follow_isolation()
 
@@ -76,7 +86,9 @@ def change_characteristic(session: Session, name: str, value: str | None) -> Non
     For the running transaction alone.
     """
     if value is None and session.block.state != "open":
-        session.notice("WARNING", "25P01", "RESET TRANSACTION can only be used in transaction blocks")
+        session.notice(
+            "WARNING", "25P01", "RESET TRANSACTION can only be used in transaction blocks"
+        )
     _set_characteristic(session, name, value)
 
 
@@ -102,7 +114,9 @@ def rollback(session: Session, statement: u.Rollback) -> Result:
     """ROLLBACK."""
     if session.block.state in ("idle", "implicit"):
         if statement.chain:
-            raise NoActiveSqlTransaction("ROLLBACK AND CHAIN can only be used in transaction blocks")
+            raise NoActiveSqlTransaction(
+                "ROLLBACK AND CHAIN can only be used in transaction blocks"
+            )
         session.notice("WARNING", "25P01", "there is no transaction in progress")
         session.rollback()
         return Result("ROLLBACK")
@@ -126,7 +140,9 @@ def prepare_transaction(session: Session, statement: u.PrepareTransaction) -> Re
     There are no prepared transactions to commit or roll back.
     """
     if statement.action != "prepare":
-        raise UndefinedObject(f'prepared transaction with identifier "{statement.gid}" does not exist')
+        raise UndefinedObject(
+            f'prepared transaction with identifier "{statement.gid}" does not exist'
+        )
     state = session.block.state
     if state == "open":
         session.rollback()
@@ -148,9 +164,13 @@ def set_transaction(session: Session, statement: u.SetTransaction) -> Result:
         if modes.isolation is not None:
             settings.set("default_transaction_isolation", modes.isolation, local=False)
         if modes.read_only is not None:
-            settings.set("default_transaction_read_only", "on" if modes.read_only else "off", local=False)
+            settings.set(
+                "default_transaction_read_only", "on" if modes.read_only else "off", local=False
+            )
         if modes.deferrable is not None:
-            settings.set("default_transaction_deferrable", "on" if modes.deferrable else "off", local=False)
+            settings.set(
+                "default_transaction_deferrable", "on" if modes.deferrable else "off", local=False
+            )
         return Result("SET")
     if session.block.state != "open":
         session.notice("WARNING", "25P01", "SET TRANSACTION can only be used in transaction blocks")
@@ -164,5 +184,7 @@ async def set_constraints(session: Session, statement: u.SetConstraints) -> Resu
     if session.block.state != "open":
         session.notice("WARNING", "25P01", "SET CONSTRAINTS can only be used in transaction blocks")
         return Result("SET CONSTRAINTS")
-    await session.set_constraints([name.name for name in statement.names], deferred=statement.deferred)
+    await session.set_constraints(
+        [name.name for name in statement.names], deferred=statement.deferred
+    )
     return Result("SET CONSTRAINTS")

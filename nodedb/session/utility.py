@@ -24,7 +24,6 @@ from nodedb.session.explaining import explain
 from nodedb.session.prepared import Portal, PreparedStatement
 from nodedb.session.settings import CHARACTERISTICS, join_values
 from sql.ast import utility as u
-from sql.ast.query import QualifiedName
 from sql.catalog.descriptor import Sequence as SequenceDescriptor
 from sql.catalog.descriptor import Table, View
 from sql.errors import (
@@ -41,6 +40,7 @@ from sql.types.catalog import TEXT
 
 if TYPE_CHECKING:
     from nodedb.session.session import Session
+    from sql.ast.query import QualifiedName
 
 UTILITY_CLASSES: Final = u.UtilityStatement.__args__  # type: ignore[attr-defined]  # a typing.Union
 _CHANGES_SETTINGS: Final = (u.SetVariable, u.ResetVariable, u.SetTransaction)
@@ -126,9 +126,13 @@ async def execute_utility(  # one case per statement
         case u.Analyze():
             return await maintenance.analyze(session, statement)
         case u.Vacuum():
-            return await maintenance.vacuum(session, statement, in_multi_statement=in_multi_statement)
+            return await maintenance.vacuum(
+                session, statement, in_multi_statement=in_multi_statement
+            )
         case u.Checkpoint():
-            _require_superuser(session, "must be superuser or have privileges of pg_checkpoint to do CHECKPOINT")
+            _require_superuser(
+                session, "must be superuser or have privileges of pg_checkpoint to do CHECKPOINT"
+            )
             session.node.transactions.replicator.commit()
             return Result("CHECKPOINT")
         case u.AlterSystem():
@@ -149,7 +153,11 @@ def utility_columns(statement: Any, session: Session) -> tuple[ResultColumn, ...
     if isinstance(statement, u.Explain):
         return explain_columns(statement)
     if isinstance(statement, u.ExecutePrepared):
-        return session.statement(statement.name).columns if statement.name in session.prepared else None
+        return (
+            session.statement(statement.name).columns
+            if statement.name in session.prepared
+            else None
+        )
     if isinstance(statement, u.Fetch) and not statement.move:
         cursor = session.portals.get(statement.cursor)
         return None if cursor is None else cursor.prepared.columns
@@ -214,9 +222,7 @@ def _reset(session: Session, statement: u.ResetVariable) -> Result:
     return Result("RESET")
 
 
-async def _discard(
-    session: Session, statement: u.Discard, *, in_multi_statement: bool
-) -> Result:
+async def _discard(session: Session, statement: u.Discard, *, in_multi_statement: bool) -> Result:
     what = statement.what
     if what == "all":
         if session.block.state == "open" or in_multi_statement:
@@ -299,11 +305,13 @@ def _lockable(session: Session, name: QualifiedName) -> Table | View:
         raise UndefinedTable(f'relation "{shown}" does not exist')
     if isinstance(found, SequenceDescriptor):
         raise WrongObjectType(
-            f'cannot lock relation "{name.name}"', detail="This operation is not supported for sequences."
+            f'cannot lock relation "{name.name}"',
+            detail="This operation is not supported for sequences.",
         )
     if not isinstance(found, (Table, View)):
         raise WrongObjectType(
-            f'cannot lock relation "{name.name}"', detail="This operation is not supported for system views."
+            f'cannot lock relation "{name.name}"',
+            detail="This operation is not supported for system views.",
         )
     return found
 

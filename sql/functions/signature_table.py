@@ -4,7 +4,6 @@ One line each: oid name flags defaults direct result arguments names columns, wh
 kind (f, a, o, h, w), volatility (i, s, v), strict (s), set (r), variadic (v).
 """
 
-# ruff: noqa: E501
 from typing import Final
 
 SIGNATURES: Final = """\

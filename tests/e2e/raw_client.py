@@ -35,7 +35,8 @@ def parse(text: str, name: str = "") -> bytes:
 def bind(*values: str | None, portal: str = "", statement: str = "") -> bytes:
     """Make a Bind with text parameters and text results."""
     parts = [
-        struct.pack("!i", -1) if v is None else struct.pack("!i", len(v.encode())) + v.encode() for v in values
+        struct.pack("!i", -1) if v is None else struct.pack("!i", len(v.encode())) + v.encode()
+        for v in values
     ]
     body = _string(portal) + _string(statement) + struct.pack("!hh", 0, len(values))
     return message(b"B", body + b"".join(parts) + struct.pack("!h", 0))
@@ -63,7 +64,9 @@ FLUSH: Final = message(b"H")
 class RawClient:
     """One connection, trusted by the server."""
 
-    def __init__(self, host: str, port: int, user: str = "nodedb", database: str = "nodedb") -> None:
+    def __init__(
+        self, host: str, port: int, user: str = "nodedb", database: str = "nodedb"
+    ) -> None:
         self._socket = socket.create_connection((host, port), TIMEOUT_SECONDS)
         self._buffer = b""
         body = struct.pack("!i", 196608) + _string("user") + _string(user)

@@ -88,15 +88,24 @@ def test_copy_checks_foreign_keys_when_all_rows_are_in(connection: psycopg.Conne
 def test_copy_evaluates_sequences_for_each_row(connection: psycopg.Connection) -> None:
     connection.execute("CREATE TABLE s (id bigserial PRIMARY KEY, v text)")
     copy_in(connection, "COPY s (v) FROM STDIN", "".join(f"v{n}\n" for n in range(3000)))
-    assert connection.execute("SELECT min(id), max(id), count(*) FROM s").fetchone() == (1, 3000, 3000)
+    assert connection.execute("SELECT min(id), max(id), count(*) FROM s").fetchone() == (
+        1,
+        3000,
+        3000,
+    )
 
 
 def test_copy_out_escapes_only_what_needs_it(connection: psycopg.Connection) -> None:
     connection.execute("CREATE TABLE o (id int PRIMARY KEY, v text, b bool, d numeric)")
-    connection.execute("INSERT INTO o VALUES (1, E'a\\tb\\\\', true, 1.5), (2, NULL, NULL, NULL), (-3, 'plain', false, 0)")
+    connection.execute(
+        "INSERT INTO o VALUES (1, E'a\\tb\\\\', true, 1.5), (2, NULL, NULL, NULL), (-3, 'plain', false, 0)"
+    )
     text = copy_out(connection, "COPY (SELECT * FROM o ORDER BY id) TO STDOUT")
     assert text == b"-3\tplain\tf\t0\n1\ta\\tb\\\\\tt\t1.5\n2\t\\N\t\\N\t\\N\n"
-    csv = copy_out(connection, "COPY (SELECT * FROM o ORDER BY id) TO STDOUT (FORMAT csv, HEADER, FORCE_QUOTE (v))")
+    csv = copy_out(
+        connection,
+        "COPY (SELECT * FROM o ORDER BY id) TO STDOUT (FORMAT csv, HEADER, FORCE_QUOTE (v))",
+    )
     assert csv == b'id,v,b,d\n-3,"plain",f,0\n1,"a\tb\\",t,1.5\n2,,,\n'
 
 
@@ -170,7 +179,10 @@ def test_a_start_up_packet_sets_only_what_its_role_may(
         assert clerk.execute("SHOW datestyle").fetchone() == ("German, DMY",)
     for options, message in (
         ("-c nosuch=1", 'unrecognized configuration parameter "nosuch"'),
-        ("-c max_connections=5", 'parameter "max_connections" cannot be changed without restarting the server'),
+        (
+            "-c max_connections=5",
+            'parameter "max_connections" cannot be changed without restarting the server',
+        ),
         ("-c is_superuser=on", 'parameter "is_superuser" cannot be changed'),
         ("-c log_statement=all", 'permission denied to set parameter "log_statement"'),
         ("-c role=nodedb", 'permission denied to set role "nodedb"'),
@@ -179,7 +191,10 @@ def test_a_start_up_packet_sets_only_what_its_role_may(
             node.connect(user="clerk", options=options)
         assert message in str(caught.value)
     with node.connect(options="-c role=clerk") as demoted:
-        assert demoted.execute("SELECT current_user, session_user").fetchone() == ("clerk", "nodedb")
+        assert demoted.execute("SELECT current_user, session_user").fetchone() == (
+            "clerk",
+            "nodedb",
+        )
         demoted.execute("RESET ROLE")
         assert demoted.execute("SELECT current_user").fetchone() == ("clerk",)
         demoted.execute("SET ROLE NONE")

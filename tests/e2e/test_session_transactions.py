@@ -32,18 +32,32 @@ def rows(answers: list) -> list:
 
 def test_a_batch_is_one_transaction(raw: RawClient) -> None:
     insert = "INSERT INTO t VALUES ({}, 'x')".format
-    assert tags(raw.batch(run(insert(6)), run(insert(6)), run(insert(7)))) == ["INSERT 0 1", "23505", "I"]
+    assert tags(raw.batch(run(insert(6)), run(insert(6)), run(insert(7)))) == [
+        "INSERT 0 1",
+        "23505",
+        "I",
+    ]
     assert rows(raw.batch(run("SELECT count(*) FROM t"))) == [("5",)]
-    assert tags(raw.batch(run(insert(6)), run("COMMIT"), run("SELECT 1/0"))) == ["INSERT 0 1", "COMMIT", "22012", "I"]
+    assert tags(raw.batch(run(insert(6)), run("COMMIT"), run("SELECT 1/0"))) == [
+        "INSERT 0 1",
+        "COMMIT",
+        "22012",
+        "I",
+    ]
     assert rows(raw.batch(run("SELECT count(*) FROM t"))) == [("6",)]
 
 
 def test_a_simple_query_is_one_transaction(raw: RawClient) -> None:
-    raw.simple("INSERT INTO t VALUES (6, 'x'); INSERT INTO t VALUES (7, 'x'); SELECT 1/0; INSERT INTO t VALUES (8, 'x')")
+    raw.simple(
+        "INSERT INTO t VALUES (6, 'x'); INSERT INTO t VALUES (7, 'x'); SELECT 1/0; INSERT INTO t VALUES (8, 'x')"
+    )
     assert rows(raw.simple("SELECT count(*) FROM t")) == [("5",)]
     raw.simple("INSERT INTO t VALUES (6, 'x'); COMMIT; INSERT INTO t VALUES (7, 'x'); SELECT 1/0")
     assert rows(raw.simple("SELECT max(id) FROM t")) == [("6",)]
-    assert tags(raw.simple("INSERT INTO t VALUES (8, 'x'); BEGIN; INSERT INTO t VALUES (9, 'x')"))[-1] == "T"
+    assert (
+        tags(raw.simple("INSERT INTO t VALUES (8, 'x'); BEGIN; INSERT INTO t VALUES (9, 'x')"))[-1]
+        == "T"
+    )
     raw.simple("ROLLBACK")
     assert rows(raw.simple("SELECT max(id) FROM t")) == [("6",)]
 
@@ -60,13 +74,19 @@ def test_a_failed_block_refuses_everything_but_its_end(raw: RawClient) -> None:
 
 def test_vacuum_needs_a_transaction_of_its_own(raw: RawClient) -> None:
     assert tags(raw.batch(run("VACUUM t"))) == ["VACUUM", "I"]
-    assert tags(raw.batch(run("INSERT INTO t VALUES (9, 'x')"), run("VACUUM t"))) == ["INSERT 0 1", "25001", "I"]
+    assert tags(raw.batch(run("INSERT INTO t VALUES (9, 'x')"), run("VACUUM t"))) == [
+        "INSERT 0 1",
+        "25001",
+        "I",
+    ]
     assert tags(raw.simple("SELECT 1; DISCARD ALL"))[-2:] == ["25001", "I"]
 
 
 def test_portals_are_suspended_and_resumed_across_syncs(raw: RawClient) -> None:
     raw.simple("BEGIN")
-    first = raw.batch(parse("SELECT id FROM t ORDER BY id", "s"), bind(portal="p", statement="s"), execute("p", 2))
+    first = raw.batch(
+        parse("SELECT id FROM t ORDER BY id", "s"), bind(portal="p", statement="s"), execute("p", 2)
+    )
     assert rows(first) == [("1",), ("2",)]
     assert ("s", None) in first
     rest = raw.batch(execute("p", 2), execute("p"), execute("p"))
@@ -93,7 +113,11 @@ def test_a_statement_without_rows_runs_once(raw: RawClient) -> None:
     raw.batch(parse("INSERT INTO t VALUES (9, 'x')"), bind(portal="p"), execute("p"))
     assert tags(raw.batch(execute("p"))) == ["55000", "E"]
     raw.simple("ROLLBACK")
-    assert tags(raw.batch(parse("SHOW work_mem"), bind(), execute(), execute())) == ["SHOW", "SHOW", "I"]
+    assert tags(raw.batch(parse("SHOW work_mem"), bind(), execute(), execute())) == [
+        "SHOW",
+        "SHOW",
+        "I",
+    ]
 
 
 def test_execute_goes_on_where_fetch_stopped(raw: RawClient) -> None:
@@ -140,17 +164,23 @@ def test_a_chained_block_keeps_its_modes(connection: psycopg.Connection, chain: 
     connection.execute("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE")
     connection.execute(chain)
     shown = [
-        connection.execute(f"SHOW transaction_{name}").fetchone() for name in ("isolation", "read_only", "deferrable")
+        connection.execute(f"SHOW transaction_{name}").fetchone()
+        for name in ("isolation", "read_only", "deferrable")
     ]
     assert shown == [("serializable",), ("on",), ("on",)]
     connection.execute("ROLLBACK")
-    with pytest.raises(errors.NoActiveSqlTransaction, match="can only be used in transaction blocks"):
+    with pytest.raises(
+        errors.NoActiveSqlTransaction, match="can only be used in transaction blocks"
+    ):
         connection.execute(chain)
 
 
 def test_modes_are_settled_by_the_first_query(connection: psycopg.Connection) -> None:
     for statement, message in (
-        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "ISOLATION LEVEL must be called before any query"),
+        (
+            "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+            "ISOLATION LEVEL must be called before any query",
+        ),
         ("SET TRANSACTION DEFERRABLE", "DEFERRABLE must be called before any query"),
     ):
         connection.execute("BEGIN")
@@ -181,7 +211,9 @@ def test_read_only_transactions_name_what_they_refuse(connection: psycopg.Connec
         connection.execute("BEGIN READ ONLY")
         with pytest.raises(errors.ReadOnlySqlTransaction) as caught:
             connection.execute(statement)
-        assert caught.value.diag.message_primary == f"cannot execute {name} in a read-only transaction"
+        assert (
+            caught.value.diag.message_primary == f"cannot execute {name} in a read-only transaction"
+        )
         connection.execute("ROLLBACK")
     connection.execute("BEGIN READ ONLY")
     connection.execute("INSERT INTO mine VALUES (1)")
@@ -277,7 +309,9 @@ def test_snapshot_transactions_read_one_state_and_never_overwrite(
     assert connection.execute("SELECT v FROM t WHERE w = 9").fetchone() is None
     with pytest.raises(errors.SerializationFailure) as caught:
         connection.execute(change)
-    assert caught.value.diag.message_primary == "could not serialize access due to concurrent update"
+    assert (
+        caught.value.diag.message_primary == "could not serialize access due to concurrent update"
+    )
     connection.execute("ROLLBACK")
 
 

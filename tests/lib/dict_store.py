@@ -49,7 +49,7 @@ class DictStore:
         self.next_rowid = 1
         self.locked: list[tuple[str, Row, str]] = []
         self.interfere: dict[tuple[int, Row], Row | None] = {}
-        """Rows that another transaction changes just before they are locked: {(table id, key): new row}."""  # noqa: E501
+        """Rows that another transaction changes just before they are locked: {(table id, key): new row}."""
         self.scanned_rows = 0
         self.frozen = True
 

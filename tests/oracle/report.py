@@ -34,7 +34,8 @@ def main(arguments: list[str]) -> None:
                     soft_total += bool(soft)
                     if hard:
                         count += 1
-                        marked = f" [known: {statement.differs}]" if statement.differs else ""
+                        known = statement.differs or statement.open_defect
+                        marked = f" [known: {known}]" if known else ""
                         print(f"{path.stem}:{statement.line}{marked}: {statement.sql}")
                         print("".join(f"    {text}\n" for text in hard), end="")
                     if with_soft and soft:

@@ -1,4 +1,4 @@
-"""Dispatch over DDL and administrative statements is exhaustive: mypy finds any handler that is taken out.
+"""Dispatch over DDL and administrative statements is exhaustive: mypy proves it.
 
 On a copy of the tree, each ``case`` of the two dispatchers is removed in turn and the type check
 must fail with the ``assert_never`` complaint. ``make test`` takes one case of each, ``make

@@ -5,7 +5,6 @@ A line is ``oid kind name column:type ...``; kind is c (pg_catalog) or i (inform
 
 from typing import Final
 
-# ruff: noqa: E501
 COLUMNS: Final = """\
 2600 cr pg_aggregate aggfnoid:regproc aggkind:char aggnumdirectargs:int2 aggtransfn:regproc aggfinalfn:regproc aggcombinefn:regproc aggserialfn:regproc aggdeserialfn:regproc aggmtransfn:regproc aggminvtransfn:regproc aggmfinalfn:regproc aggfinalextra:bool aggmfinalextra:bool aggfinalmodify:char aggmfinalmodify:char aggsortop:oid aggtranstype:oid aggtransspace:int4 aggmtranstype:oid aggmtransspace:int4 agginitval:text aggminitval:text
 2601 cr pg_am oid:oid amname:name amhandler:regproc amtype:char

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-# ruff: noqa: E501
 ROWS: Final = {
     "pg_type": r"""
 16	bool	11	10	1	t	b	B	t	t	,	0	0	0	1000	1242	1243	2436	2437	0	0	0	c	p	f	0	-1	0	0	\N	\N	\N

@@ -16,7 +16,10 @@ def test_every_bad_setting_is_told_at_once(capsys: pytest.CaptureFixture[str]) -
 
 def test_session_defaults_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = ["start", "--store", str(tmp_path / "store")]
-    assert main([*store, "--set", "nosuch=1", "--set", "work_mem=foo", "--set", "lock_timeout=1s"]) == 2
+    assert (
+        main([*store, "--set", "nosuch=1", "--set", "work_mem=foo", "--set", "lock_timeout=1s"])
+        == 2
+    )
     assert capsys.readouterr().err.splitlines() == [
         'nodedb: --set nosuch=1: unrecognized configuration parameter "nosuch"',
         'nodedb: --set work_mem=foo: invalid value for parameter "work_mem": "foo"',

@@ -20,23 +20,58 @@ def make(**defaults: str) -> Settings:
     ("name", "value", "message", "hint"),
     [
         ("work_mem", "abc", 'invalid value for parameter "work_mem": "abc"', ""),
-        ("work_mem", "1XB", 'invalid value for parameter "work_mem": "1XB"',
-         'Valid units for this parameter are "B", "kB", "MB", "GB", and "TB".'),
-        ("work_mem", "10", '10 kB is outside the valid range for parameter "work_mem" (64 .. 2147483647)', ""),
-        ("statement_timeout", "3000000000", 'invalid value for parameter "statement_timeout": "3000000000"',
-         "Value exceeds integer range."),
-        ("statement_timeout", "1week", 'invalid value for parameter "statement_timeout": "1week"',
-         'Valid units for this parameter are "us", "ms", "s", "min", "h", and "d".'),
-        ("jit_above_cost", "-2", '-2 is outside the valid range for parameter "jit_above_cost" (-1 .. 1.79769e+308)', ""),
+        (
+            "work_mem",
+            "1XB",
+            'invalid value for parameter "work_mem": "1XB"',
+            'Valid units for this parameter are "B", "kB", "MB", "GB", and "TB".',
+        ),
+        (
+            "work_mem",
+            "10",
+            '10 kB is outside the valid range for parameter "work_mem" (64 .. 2147483647)',
+            "",
+        ),
+        (
+            "statement_timeout",
+            "3000000000",
+            'invalid value for parameter "statement_timeout": "3000000000"',
+            "Value exceeds integer range.",
+        ),
+        (
+            "statement_timeout",
+            "1week",
+            'invalid value for parameter "statement_timeout": "1week"',
+            'Valid units for this parameter are "us", "ms", "s", "min", "h", and "d".',
+        ),
+        (
+            "jit_above_cost",
+            "-2",
+            '-2 is outside the valid range for parameter "jit_above_cost" (-1 .. 1.79769e+308)',
+            "",
+        ),
         ("enable_seqscan", "maybe", 'parameter "enable_seqscan" requires a Boolean value', ""),
-        ("bytea_output", "x", 'invalid value for parameter "bytea_output": "x"', "Available values: escape, hex."),
-        ("default_transaction_isolation", "repeatable  read",
-         'invalid value for parameter "default_transaction_isolation": "repeatable  read"',
-         "Available values: serializable, repeatable read, read committed, read uncommitted."),
+        (
+            "bytea_output",
+            "x",
+            'invalid value for parameter "bytea_output": "x"',
+            "Available values: escape, hex.",
+        ),
+        (
+            "default_transaction_isolation",
+            "repeatable  read",
+            'invalid value for parameter "default_transaction_isolation": "repeatable  read"',
+            "Available values: serializable, repeatable read, read committed, read uncommitted.",
+        ),
         ("TimeZone", "nosuch", 'invalid value for parameter "TimeZone": "nosuch"', ""),
-        ("default_tablespace", "nosuch", 'invalid value for parameter "default_tablespace": "nosuch"', ""),
+        (
+            "default_tablespace",
+            "nosuch",
+            'invalid value for parameter "default_tablespace": "nosuch"',
+            "",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_values(name: str, value: str, message: str, hint: str) -> None:
     with pytest.raises(InvalidParameterValue) as caught:
         make().set(name, value, local=False)
@@ -94,7 +129,10 @@ def test_names() -> None:
         settings.set("a.b-c", "1", local=False)
     with pytest.raises(CantChangeRuntimeParam) as caught:
         settings.set("max_connections", "5", local=False)
-    assert caught.value.message == 'parameter "max_connections" cannot be changed without restarting the server'
+    assert (
+        caught.value.message
+        == 'parameter "max_connections" cannot be changed without restarting the server'
+    )
     with pytest.raises(InvalidParameterValue, match="takes only one argument"):
         join_values("work_mem", (1, 2))
 

@@ -173,7 +173,7 @@ def test_lock_strength_depends_on_key_columns(db: Runner) -> None:
 
 
 def test_modifying_ctes_run_once(db: Runner) -> None:
-    text = "with d as (delete from t where a = 1 returning a) select a + 1, (select count(*) from t) from d"  # noqa: E501
+    text = "with d as (delete from t where a = 1 returning a) select a + 1, (select count(*) from t) from d"
     assert db.query(text) == [(2, 3)]
     assert len(rows(db)) == 2
 

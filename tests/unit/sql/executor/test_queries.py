@@ -136,7 +136,7 @@ CASES = [
         [(1, 1, 1), (2, 3, 2), (3, 4, 3), (4, 1, 5), (5, 4, 8)],
     ),
     (
-        "select a, sum(a) over (order by a rows between 1 preceding and 1 following) from t where a < 4",  # noqa: E501
+        "select a, sum(a) over (order by a rows between 1 preceding and 1 following) from t where a < 4",
         [(1, 3), (2, 6), (3, 5)],
     ),
     (
@@ -144,7 +144,7 @@ CASES = [
         [(1, 0, 1), (2, 1, 1), (3, 2, 2)],
     ),
     (
-        "select a, count(*) over (order by a range between 1 preceding and current row exclude current row) "  # noqa: E501
+        "select a, count(*) over (order by a range between 1 preceding and current row exclude current row) "
         "from t where a < 4",
         [(1, 0), (2, 1), (3, 1)],
     ),
@@ -155,7 +155,7 @@ CASES = [
     ("select b from t except select x from u", []),
     ("select distinct b from t", [(1,), (2,), (None,)]),
     (
-        "with recursive r(n) as (select 1 union all select n + 1 from r where n < 3) select * from r",  # noqa: E501
+        "with recursive r(n) as (select 1 union all select n + 1 from r where n < 3) select * from r",
         [(1,), (2,), (3,)],
     ),
     (

@@ -1,4 +1,4 @@
-"""The registry holds exactly what the tables and the implementations agree on; inline code equals the functions."""  # noqa: E501
+"""The registry holds exactly what the tables and the implementations agree on; inline code equals the functions."""
 
 import itertools
 import math
