@@ -20,6 +20,7 @@ from sql.errors import (
     NoActiveSqlTransaction,
     ObjectNotInPrerequisiteState,
 )
+from sql.executor.node import row_bytes
 
 if TYPE_CHECKING:
     from nodedb.session.session import Session
@@ -93,6 +94,8 @@ async def _read_up_to(portal: Portal, count: int | None) -> list[Row]:
             execution.close()
             portal.execution = execution = None
             break
+        # Kept until the cursor closes, so they count against the limit of its query.
+        execution.memory.charge(row_bytes(batch) * len(batch))
         portal.buffer.extend(batch)
     return portal.buffer
 

@@ -846,6 +846,8 @@ class Session:
                 raise _cannot_be_run(portal)
             result.tag = _tag(plan, 0, 0)
             return result
+        if row_limit > BATCH_MAX:
+            return self._limited_stream(portal, execution, plan, row_limit)
         if row_limit:
             rows = portal.buffer
             while len(rows) <= row_limit and (batch := await execution.next_batch()):
@@ -880,6 +882,37 @@ class Session:
             await self._finish(portal, execution)
             result.tag = _tag(plan, count, execution.affected_rows)
             self.row_count += count if plan.bound.kind == "select" else execution.affected_rows
+
+        result.more = more
+        result.finish = finish
+        return result
+
+    def _limited_stream(
+        self, portal: Portal, execution: Any, plan: PreparedPlan, row_limit: int
+    ) -> Result:
+        """Hand out up to ``row_limit`` rows batch by batch: a huge limit gathers nothing."""
+        result = Result("", portal.prepared.columns)
+        remaining = row_limit
+
+        async def more() -> Sequence[Row]:
+            nonlocal remaining
+            if not remaining:
+                return ()
+            batch: list[Row] = portal.buffer or await execution.next_batch()
+            portal.buffer = batch[remaining:]
+            rows = batch[:remaining]
+            remaining -= len(rows)
+            portal.position += len(rows)
+            return rows
+
+        async def finish() -> None:
+            if remaining:
+                await self._finish(portal, execution)
+                count = row_limit - remaining
+                result.tag = _tag(plan, count, execution.affected_rows)
+                self.row_count += count if plan.bound.kind == "select" else execution.affected_rows
+            else:
+                result.suspended = True
 
         result.more = more
         result.finish = finish

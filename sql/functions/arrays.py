@@ -8,6 +8,7 @@ Source: PostgreSQL docs, "Array Functions and Operators".
 
 from collections.abc import Callable, Iterator
 from math import prod
+from typing import Final
 
 from sql.errors import (
     ArraySubscriptError,
@@ -22,6 +23,9 @@ from sql.types.array import DIMENSIONS_MAX, ELEMENTS_MAX, EMPTY_ARRAY, ArrayValu
 from sql.types.base import Datum, SqlType
 from sql.types.compare import equals, hash_key
 from sql.types.io import text_output
+
+# What one more reference in a tuple takes.
+_REFERENCE_BYTES: Final = 8
 
 Types = tuple[SqlType, ...]
 
@@ -207,9 +211,12 @@ def _trim_array(array: ArrayValue, count: int) -> ArrayValue:
     return ArrayValue(array.elements[: kept * inner], (kept, *array.dims[1:]))
 
 
-@implements("array_fill(anyelement,_int4)", "array_fill(anyelement,_int4,_int4)")
+@implements("array_fill(anyelement,_int4)", "array_fill(anyelement,_int4,_int4)", context=True)
 def _array_fill(
-    value: Datum, dims: ArrayValue | None, lower_bounds: ArrayValue | None = None
+    context: ExecutionContext,
+    value: Datum,
+    dims: ArrayValue | None,
+    lower_bounds: ArrayValue | None = None,
 ) -> ArrayValue:
     if dims is None:
         raise NullValueNotAllowed("dimension array or low bound array cannot be null")
@@ -237,6 +244,7 @@ def _array_fill(
     if min(sizes) < 0 or prod(sizes) > ELEMENTS_MAX:
         raise ProgramLimitExceeded(f"array size exceeds the maximum allowed ({ELEMENTS_MAX})")
     count = prod(sizes)
+    context.memory.check(count * _REFERENCE_BYTES)
     return ArrayValue((value,) * count, tuple(sizes), tuple(lows)) if count else EMPTY_ARRAY
 
 

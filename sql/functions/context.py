@@ -124,6 +124,11 @@ class MemoryBudget:
             )
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)
 
+    def check(self, count: int) -> None:
+        """Raise OutOfMemory (53200) unless ``count`` more bytes fit; nothing is charged."""
+        self.charge(count)
+        self.release(count)
+
     def release(self, count: int) -> None:
         """Give bytes back."""
         self.used_bytes -= count

@@ -27,6 +27,8 @@ from sql.types.catalog import BOOL, BPCHAR
 from sql.types.io import text_output
 
 STRING_BYTES_MAX: Final = 0x3FFFFFFF
+# Longer ones are held against the query's memory limit before they are made.
+_UNCHECKED_CHARACTERS_MAX: Final = 1 << 16
 _INT4_MAX: Final = (1 << 31) - 1
 
 
@@ -138,27 +140,31 @@ def _right(value: str, count: int) -> str:
     return value[-count:]
 
 
-def _padding(missing: int, fill: str) -> str:
+def _padding(context: ExecutionContext, missing: int, fill: str) -> str:
     _length_too_large(missing)
+    if missing > _UNCHECKED_CHARACTERS_MAX:
+        context.memory.check(missing)
     return (fill * (missing // len(fill) + 1))[:missing] if missing > 0 and fill else ""
 
 
-@implements("lpad(text,int4,text)", "lpad(text,int4)")
-def _lpad(value: str, length: int, fill: str = " ") -> str:
+@implements("lpad(text,int4,text)", "lpad(text,int4)", context=True)
+def _lpad(context: ExecutionContext, value: str, length: int, fill: str = " ") -> str:
     length = max(length, 0)
-    return _padding(length - len(value), fill) + value[:length]
+    return _padding(context, length - len(value), fill) + value[:length]
 
 
-@implements("rpad(text,int4,text)", "rpad(text,int4)")
-def _rpad(value: str, length: int, fill: str = " ") -> str:
+@implements("rpad(text,int4,text)", "rpad(text,int4)", context=True)
+def _rpad(context: ExecutionContext, value: str, length: int, fill: str = " ") -> str:
     length = max(length, 0)
-    return value[:length] + _padding(length - len(value), fill)
+    return value[:length] + _padding(context, length - len(value), fill)
 
 
-@implements("repeat(text,int4)")
-def _repeat(value: str, count: int) -> str:
-    if count > 0:
-        _length_too_large(len(value) * count)
+@implements("repeat(text,int4)", context=True)
+def _repeat(context: ExecutionContext, value: str, count: int) -> str:
+    size = len(value) * count
+    if size > _UNCHECKED_CHARACTERS_MAX:
+        _length_too_large(size)
+        context.memory.check(size)
     return value * count
 
 

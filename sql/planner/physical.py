@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sql.binder.bound import OutputColumn
     from sql.catalog.descriptor import Table
     from sql.executor.store import TableAccess
-    from sql.functions.context import ExecutionContext
+    from sql.functions.context import ExecutionContext, MemoryBudget
     from sql.types.base import Row
 
 PointKind = Literal["get", "insert", "update", "delete"]
@@ -148,6 +148,11 @@ class Execution:
             return 0
         count: int = self._context.cache.get((AFFECTED, self._modify), 0)
         return count
+
+    @property
+    def memory(self) -> MemoryBudget:
+        """The statement's budget, for whoever keeps its rows."""
+        return self._context.memory
 
     def close(self) -> None:
         """Release everything; idempotent."""
