@@ -1,6 +1,6 @@
 """The SHOW statements about the node and its cluster: on a single node, a cluster of one answers.
 
-Columns as docs/cluster_statements.md lists them.
+Columns of SHOW RANGES, ROUTING, NODES and the others are the tables below.
 """
 
 from __future__ import annotations
