@@ -99,9 +99,9 @@ def _rows(session: Session, what: str) -> list[Row]:
                     FIRST_DATA_GROUP,
                     node_id,
                     str(node_id),
-                    0.0,
-                    0.0,
-                    0,
+                    None,  # qps, p99 and requests are not measured yet: unknown, not zero
+                    None,
+                    None,
                     group.vshard_keys[v],
                     group.vshard_bytes[v],
                 )

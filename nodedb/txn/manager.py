@@ -34,6 +34,9 @@ SNAPSHOT_AGE_MAX_SECONDS: Final = 3600.0
 REMOVED_BYTES: Final = 100
 """What removing a version costs the engine's open transaction, roughly."""
 
+# What the planner assumes of a table that was never analyzed.
+ROWS_UNKNOWN: Final = 1000
+
 
 class TransactionManager:
     """The transactions of one node."""
@@ -57,7 +60,6 @@ class TransactionManager:
         self._bytes_max = bytes_max
         self._next_id = 1
         self._active: dict[int, Transaction] = {}
-        self._rows: dict[int, int] = {}
         self.commit_count = 0
         self.rollback_count = 0
 
@@ -196,10 +198,10 @@ class TransactionManager:
                 timer.cancel()
 
     def approximate_rows(self, table: Table) -> int:
-        """Return the number of rows as last counted, or what ANALYZE found."""
+        """Return what ANALYZE found, ``ROWS_UNKNOWN`` before it ran."""
         if table.statistics is not None:
             return table.statistics.rows
-        return self._rows.get(table.storage_id, 1000)
+        return ROWS_UNKNOWN
 
     def raise_watermark(self, watermark: int) -> Waiter[int]:
         """Propose a new garbage collection watermark for the group.
