@@ -26,10 +26,11 @@ from nodedb.catalog.metadata import MetadataState
 from nodedb.catalog.virtual import virtual_tables
 from nodedb.clock import Clock, SystemClock
 from nodedb.config.node_config import Address
-from nodedb.errors import StorageError
+from nodedb.errors import DiskFull, StorageError
 from nodedb.http.server import HttpServer
 from nodedb.http.starting import StartingResponder, listen
-from nodedb.kv.fault_points import FaultFlusher, FaultPoint, fault_points
+from nodedb.kv.fault_log import FaultDirectory, FaultFlusher
+from nodedb.kv.fault_points import PassPlace, fault_points, pass_none
 from nodedb.kv.group import DataGroup
 from nodedb.kv.replicator import Replicator, Timer
 from nodedb.metrics import NodeMetrics
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nodedb.config import NodeConfig
+    from nodedb.storage.log_file import LogDirectory
 
 _LOGGER: Final = logging.getLogger("nodedb")
 LOOPBACK_NETWORKS: Final = ("127.0.0.0/8", "::1/128")
@@ -138,9 +140,11 @@ class Node:
 
     def _open(self, schedule: LoopSchedule) -> None:
         """Open the store and read the log back."""
-        pass_point = fault_points(os.environ) if self._config.fault_injection else None
-        self._open_storage(pass_point)
-        self.replicator = Replicator(self.wal, self.engine, schedule, self._on_fatal, pass_point)
+        pass_place = fault_points(os.environ) if self._config.fault_injection else None
+        self._open_storage(pass_place)
+        self.replicator = Replicator(
+            self.wal, self.engine, schedule, self._on_fatal, pass_place or pass_none
+        )
         self.metadata = MetadataState(self.engine)
         self.group = DataGroup(FIRST_DATA_GROUP, self.engine)
         self.replicator.start_group(METADATA_GROUP, self.metadata)
@@ -161,17 +165,21 @@ class Node:
         if not self.store.manifest.cluster_id:
             self.store.set_cluster_id(secrets.token_hex(8))
 
-    def _open_storage(self, pass_point: FaultPoint | None) -> None:
+    def _open_storage(self, pass_place: PassPlace | None) -> None:
         config = self._config
         self.store = Store(str(config.store))
         self._closers.append(self.store.close)
         engine_applied: list[LmdbEngine] = []
+        directory: LogDirectory = self.store.log_directory()
+        faulty = None if pass_place is None else FaultDirectory(directory, pass_place)
         self.wal = Wal(
-            self.store.log_directory(),
+            faulty or directory,
             segment_bytes=config.wal_segment_bytes,
-            flusher=None if pass_point is None else FaultFlusher(pass_point),
+            flusher=None if pass_place is None else FaultFlusher(pass_place),
             compact_limit=lambda group_id: engine_applied[0].recyclable_applied(group_id),  # noqa: PLW0108  bound later
         )
+        if faulty is not None:
+            faulty.is_recovering = False
         self._closers.append(self.wal.close)
         self.engine = LmdbEngine(
             self.store.engine_path,
@@ -187,8 +195,12 @@ class Node:
         password = self._first_password()
         secret = "" if password is None else make_scram_secret(password)
         command = CatalogChange(bootstrap_catalog(secret).encode())
-        self.replicator.propose(METADATA_GROUP, encode_command(command), command)
+        waiter = self.replicator.propose(METADATA_GROUP, encode_command(command), command)
         self.replicator.flush()
+        if waiter.error is not None:
+            raise DiskFull(f"the first catalog cannot be written: {waiter.error}")
+        if self._fatal is not None:
+            raise self._fatal
 
     def _first_password(self) -> str | None:
         """Return the superuser's first password: from the file, or made and written to the store.

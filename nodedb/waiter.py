@@ -167,7 +167,11 @@ class Interrupts:
         error = self.pending
         if error is not None:
             self.pending = None
-            raise error
+            try:
+                raise error
+            finally:
+                # No cycle of error, traceback and this frame; see ``Waiter.__await__``.
+                del error
 
     def clear(self) -> None:
         """Forget what is pending: the statement it was meant for is over."""

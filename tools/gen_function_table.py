@@ -1,10 +1,11 @@
-"""Write sql/functions/{signature,operator,cast}_table.py from a PostgreSQL 15 server's catalogs.
+"""Write sql/functions/{signature,internal,operator,cast}_table.py from a PostgreSQL 15 server's catalogs.
 
 Run: ``python tools/gen_function_table.py "host=... port=... user=..."``. Only facts are taken:
 OIDs,
 names, argument types, volatility, strictness. Entries with types that ``sql.types.catalog`` does
 not
-have are left out, and so are those of the server's internals (I/O, index support, planner support).
+have are left out. The server's internals (I/O, index support, planner support) are no functions that
+a statement can call: those that other catalogs refer to are in a table of their own.
 """
 
 import sys
@@ -31,6 +32,16 @@ select p.oid, p.proname,
 from pg_proc p join pg_type r on r.oid = p.prorettype
 left join pg_aggregate a on a.aggfnoid = p.oid
 where p.pronamespace = 11 and p.oid < 16384 order by p.proname, p.oid
+"""
+REFERENCED = """
+select x.oid from pg_type t, lateral (values (typinput::oid), (typoutput), (typreceive), (typsend), (typmodin),
+  (typmodout), (typanalyze), (typsubscript)) x(oid) where t.typname = any(%(types)s)
+union select amhandler::oid from pg_am
+union select x.oid from pg_aggregate, lateral (values (aggtransfn::oid), (aggfinalfn), (aggcombinefn), (aggserialfn),
+  (aggdeserialfn), (aggmtransfn), (aggminvtransfn), (aggmfinalfn)) x(oid)
+union select x.oid from pg_operator, lateral (values (oprcode::oid), (oprrest), (oprjoin)) x(oid)
+union select castfunc from pg_cast union select amproc::oid from pg_amproc
+union select x.oid from pg_language, lateral (values (lanplcallfoid), (laninline), (lanvalidator)) x(oid)
 """
 OPERATORS = """
 select o.oid, o.oprname, l.typname, r.typname, o.oprcode::oid,
@@ -75,7 +86,7 @@ def write(file: str, title: str, shape: str, name: str, lines: list[str]) -> Non
     print(file, len(lines))
 
 
-def signature_line(row: tuple, known: set[str]) -> str | None:
+def signature_line(row: tuple, known: set[str], *, internal: bool = False) -> str | None:
     (
         oid,
         name,
@@ -92,7 +103,7 @@ def signature_line(row: tuple, known: set[str]) -> str | None:
         modes,
         all_types_,
     ) = row
-    usable = known if name in KEPT else known - UNUSABLE
+    usable = known if name in KEPT or internal else known - UNUSABLE
     if not set(args) | {result} | set(all_types_) <= usable:
         return None
     flags = kind + volatility + ("s" if strict else "-")
@@ -126,7 +137,21 @@ def signature_line(row: tuple, known: set[str]) -> str | None:
 def main(dsn: str) -> None:
     known = {t.name for t in all_types()}
     with psycopg.connect(dsn) as connection:
-        lines = [signature_line(row, known) for row in connection.execute(SIGNATURES)]
+        functions = connection.execute(SIGNATURES).fetchall()
+        referenced = {
+            oid for (oid,) in connection.execute(REFERENCED, {"types": sorted(known)})
+        }
+        lines = [
+            signature_line(row, known, internal=True) for row in functions if row[0] in referenced
+        ]
+        write(
+            "internal_table.py",
+            "Functions that other catalogs refer to",
+            "One line each, as in the table of signatures.",
+            "INTERNALS",
+            [line for line in lines if line],
+        )
+        lines = [signature_line(row, known) for row in functions]
         write(
             "signature_table.py",
             "Signatures of built-in functions",

@@ -1,9 +1,10 @@
 """Write nodedb/catalog/virtual/columns_table.py and static_table.py from a PostgreSQL 15 server.
 
 Usage: gen_virtual_columns.py "<psql arguments>". Columns: every table and view of pg_catalog and
-information_schema with its OID, column names and types (domains as their base types, types nodedb
-does not have as text). Static rows: the contents of catalogs that describe built-in types, access
-methods and collations, as COPY text, restricted to known types.
+information_schema with its OID, column names and types (domains as their base types with the
+domain's modifier in parentheses, types nodedb does not have as text). Static rows: the contents of
+catalogs that describe built-in types, access methods and collations, as COPY text, restricted to
+known types.
 """
 
 import shlex
@@ -16,7 +17,8 @@ from sql.types.catalog import all_types, type_by_name
 OUTPUT = Path(__file__).parent.parent / "nodedb/catalog/virtual"
 RELATIONS = """
 select c.oid, n.nspname, c.relname, c.relkind,
-  string_agg(a.attname || ':' || case when t.typtype = 'd' then b.typname else t.typname end,
+  string_agg(a.attname || ':' || case when t.typtype = 'd' then b.typname else t.typname end
+             || case when t.typtypmod >= 0 then '(' || t.typtypmod || ')' else '' end,
              ' ' order by a.attnum)
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 join pg_attribute a on a.attrelid = c.oid join pg_type t on t.oid = a.atttypid
@@ -51,7 +53,7 @@ def psql(arguments: list[str], query: str) -> list[str]:
 
 
 def type_of(name: str) -> str:
-    return name if type_by_name(name) is not None else "text"
+    return name if type_by_name(name.partition("(")[0]) is not None else "text"
 
 
 def columns_module(arguments: list[str]) -> tuple[str, dict[str, list[tuple[str, str]]]]:
@@ -66,7 +68,7 @@ def columns_module(arguments: list[str]) -> tuple[str, dict[str, list[tuple[str,
     body = "\n".join(lines)
     return (
         '"""Columns of the system tables and views of PostgreSQL 15. Written by tools/gen_virtual_columns.py: do not edit.\n\n'
-        "A line is ``oid kind name column:type ...``; kind is c (pg_catalog) or i (information_schema), then r or v.\n"
+        "A line is ``oid kind name column:type ...``, a type modifier in parentheses; kind is c (pg_catalog) or i (information_schema), then r or v.\n"
         '"""\n\nfrom typing import Final\n\n# ruff: noqa: E501\n'
         f'COLUMNS: Final = """\\\n{body}\n"""\n'
     ), columns

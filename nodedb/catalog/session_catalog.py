@@ -35,6 +35,7 @@ from sql.errors import FeatureNotSupported, InsufficientPrivilege, InvalidSchema
 if TYPE_CHECKING:
     from sql.ast.query import QualifiedName
     from sql.catalog.catalog import BindableRelation, VirtualTable
+    from sql.span import Span
 
 _BUILTIN_SCHEMA_BY_ID: Final = {number: name for name, number in BUILTIN_SCHEMA_NAMES.items()}
 DEFAULT_SEARCH_PATH: Final = ("$user", "public")
@@ -74,6 +75,24 @@ class SessionCatalog:
         self.virtual_tables = virtual_tables or VirtualTables()
         temporary = snapshot.schema(database_id, f"pg_temp_{session_id}") if session_id else None
         self.temp_schema_id = temporary.id if temporary is not None else 0
+
+    def searching_first(self, schema: str) -> SessionCatalog:
+        """Return the same catalog with one more schema at the front of the search path."""
+        return self._changed(self.user_id, (schema, *self.search_path))
+
+    def as_role(self, role_id: int) -> SessionCatalog:
+        """Return the catalog as another role sees it."""
+        return self._changed(role_id, self.search_path)
+
+    def _changed(self, user_id: int, search_path: tuple[str, ...]) -> SessionCatalog:
+        return SessionCatalog(
+            self.snapshot,
+            database_id=self.database_id,
+            user_id=user_id,
+            search_path=search_path,
+            session_id=self.session_id,
+            virtual_tables=self.virtual_tables,
+        )
 
     @property
     def is_superuser(self) -> bool:
@@ -182,10 +201,10 @@ class SessionCatalog:
                 return False
         return False
 
-    def creation_schema_id(self) -> int:
+    def creation_schema_id(self, span: Span | None = None) -> int:
         """Return the first listed schema; InvalidSchemaName (3F000) if none exists."""
         if not self.explicit_path:
-            raise InvalidSchemaName("no schema has been selected to create in")
+            raise InvalidSchemaName("no schema has been selected to create in", span=span)
         return self.explicit_path[0]
 
     def may_use_schema(self, schema_id: int) -> bool:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ENTRIES_MAX: Final = 2048
 TEXT_BYTES_MAX: Final = 64 * 1024
 """Longer texts are not worth their memory: they are bulk loads, seldom repeated."""
+CACHED_TEXT_BYTES_MAX: Final = 512 * 1024
+"""Of all texts of one cache: what is kept for a text takes up to two hundred times as much."""
 
 PlanKey = tuple[object, ...]
 T = TypeVar("T")
@@ -77,17 +79,23 @@ class PreparedPlan:
     def check_privileges(self, catalog: SessionCatalog) -> None:
         """Raise InsufficientPrivilege (42501) unless the role may run it.
 
-        Once per plan, for the role is in the key.
+        Once per plan, for the role is in the key. What views read and write, their owners must
+        be allowed to.
         """
         for relation_id, letters in self.bound.privileges:
-            relation = catalog.snapshot.get(relation_id)
-            if not isinstance(relation, (Table, View, SequenceDescriptor)):
-                continue
-            if isinstance(relation, Table) and not catalog.has_privilege(relation, letters):
-                self._check_column_privileges(catalog, relation, letters)
-            else:
-                catalog.check_privilege(relation, letters)
+            self._check_privilege(catalog, relation_id, letters)
+        for owner, relation_id, letters in self.bound.view_privileges:
+            self._check_privilege(catalog.as_role(owner), relation_id, letters)
         self.checked_privileges = True
+
+    def _check_privilege(self, catalog: SessionCatalog, relation_id: int, letters: str) -> None:
+        relation = catalog.snapshot.get(relation_id)
+        if not isinstance(relation, (Table, View, SequenceDescriptor)):
+            return
+        if isinstance(relation, Table) and not catalog.has_privilege(relation, letters):
+            self._check_column_privileges(catalog, relation, letters)
+        else:
+            catalog.check_privilege(relation, letters)
 
     def _check_column_privileges(self, catalog: SessionCatalog, table: Table, letters: str) -> None:
         """Accept grants on every column the statement uses in place of one on the table."""
@@ -106,11 +114,15 @@ def writes_or_locks(bound: BoundStatement) -> bool:
 
 
 class LruCache(OrderedDict[PlanKey, T]):
-    """The newest ``limit`` entries."""
+    """The newest ``limit`` entries, as far as their texts fit into ``text_bytes_max``.
 
-    def __init__(self, limit: int) -> None:
+    The first part of a key is the text.
+    """
+
+    def __init__(self, limit: int, text_bytes_max: int = CACHED_TEXT_BYTES_MAX) -> None:
         super().__init__()
         self._limit = limit
+        self._text_bytes_left = text_bytes_max
 
     def find(self, key: PlanKey) -> T | None:
         """Return an entry and make it the newest."""
@@ -120,10 +132,19 @@ class LruCache(OrderedDict[PlanKey, T]):
         return found
 
     def store(self, key: PlanKey, value: T) -> None:
-        """Add an entry; the oldest one goes when there are too many."""
+        """Add an entry; the oldest ones go when there are too many, or too long ones."""
+        if key not in self:
+            self._text_bytes_left -= _text_bytes(key)
         self[key] = value
-        if len(self) > self._limit:
-            self.popitem(last=False)
+        while len(self) > self._limit or (self._text_bytes_left < 0 and len(self) > 1):
+            oldest, _ = self.popitem(last=False)
+            self._text_bytes_left += _text_bytes(oldest)
+
+
+def _text_bytes(key: PlanKey) -> int:
+    text = key[0]
+    assert isinstance(text, str)
+    return len(text)
 
 
 class PlanCache:

@@ -8,9 +8,13 @@ payload is a tombstone. Keys are ``storage_id:4 | index_id:2 | encoded columns``
 
 from __future__ import annotations
 
-from typing import Final, Union
+import struct
+from typing import TYPE_CHECKING, Final, NamedTuple, Union
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 EFFECTS_VERSION: Final = 1
 Write = tuple[int, bytes, bytes]
@@ -46,7 +50,10 @@ class CollectGarbage(msgspec.Struct, frozen=True, gc=False, array_like=True, tag
 Effects = Union[RowWrites, ClearStorage, CollectGarbage]
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Effects]] = msgspec.msgpack.Decoder(Effects)
+_slice_decoder: Final = msgspec.msgpack.Decoder(list[Write])
 _PREFIX: Final = bytes((EFFECTS_VERSION,))
+_ARRAY32: Final = struct.Struct(">BI")
+_ARRAY32_TAG: Final = 0xDD
 
 
 class UnknownEffects(Exception):
@@ -56,6 +63,46 @@ class UnknownEffects(Exception):
 def encode_effects(effects: Effects) -> bytes:
     """Return the log payload."""
     return _PREFIX + _encoder.encode(effects)
+
+
+class LongWrites(NamedTuple):
+    """Many writes as their proposer holds them: in slices, encoded until each is to be applied.
+
+    In the log it is one ``RowWrites``: see ``encode_long``. Slices go as they are drawn.
+    """
+
+    commit_timestamp: int
+    parts: list[bytes]
+
+    def slices(self) -> Iterator[list[Write]]:
+        """Draw the slices in order, each once."""
+        parts = self.parts
+        parts.reverse()
+        while parts:
+            yield _slice_decoder.decode(parts.pop())
+
+
+def encode_slice(writes: Sequence[Write]) -> bytes:
+    """Return one of the parts of ``LongWrites`` and ``encode_long``: an array of its own."""
+    return _encoder.encode(writes)
+
+
+def _array_header_bytes(count: int) -> int:
+    if count < 1 << 4:
+        return 1
+    return 3 if count < 1 << 16 else 5
+
+
+def encode_long(
+    commit_timestamp: int, transaction_id: int, counts: Sequence[int], parts: Sequence[bytes]
+) -> bytes:
+    """Return the log payload of a ``RowWrites`` whose writes are encoded in slices already."""
+    bare = [
+        memoryview(part)[_array_header_bytes(count) :]
+        for count, part in zip(counts, parts, strict=True)
+    ]
+    without = _encoder.encode(RowWrites(commit_timestamp, transaction_id, []))
+    return b"".join((_PREFIX, without[:-1], _ARRAY32.pack(_ARRAY32_TAG, sum(counts)), *bare))
 
 
 def decode_effects(payload: bytes) -> Effects:

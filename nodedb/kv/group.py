@@ -22,6 +22,9 @@ descriptor leads to them.
 
 import struct
 from array import array
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -31,18 +34,33 @@ from nodedb.kv.effects import (
     ClearStorage,
     CollectGarbage,
     Effects,
+    LongWrites,
     RowWrites,
     Write,
     decode_effects,
 )
-from nodedb.kv.keys import HEADER, HEADER_BYTES, history_key, history_timestamp, prefix_range
+from nodedb.kv.keys import (
+    HEADER,
+    HEADER_BYTES,
+    PREFIX,
+    history_key,
+    history_timestamp,
+    prefix_range,
+)
 from nodedb.storage.engine import Engine, Space
 from sql.errors import SnapshotTooOld
 
 _STATE_KEY: Final = b"group-state"
 _TIMESTAMP: Final = struct.Struct(">Q")
 _VSHARDS: Final = tuple(vshard.to_bytes(2, "big") for vshard in range(VSHARD_COUNT))
+_write_key: Final = itemgetter(1)
+APPLY_SLICE_ROWS: Final = 2048
+"""Writes applied in one turn of the loop: a few milliseconds."""
 Item = tuple[bytes, bytes]
+
+
+def _write_prefix(write: Write) -> bytes:
+    return write[1][: PREFIX.size]
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -66,6 +84,7 @@ class DataGroup:
         self.last_timestamp = 0
         self.watermark = 0
         self.clearing: list[bytes] = []
+        self._is_amid_entry = False
         self.vshard_keys = array("q", bytes(8 * VSHARD_COUNT))
         self.vshard_bytes = array("q", bytes(8 * VSHARD_COUNT))
         self._load()
@@ -99,28 +118,89 @@ class DataGroup:
 
     def apply_payload(self, payload: bytes, index: int) -> None:
         """Apply an entry as it stands in the log (recovery, followers)."""
-        self.apply(decode_effects(payload), index)
+        slices = self.apply(decode_effects(payload), index)
+        if slices is not None:
+            for _ in slices:
+                pass
 
-    def apply(self, value: Effects, index: int) -> None:
-        """Apply one entry's effects; the index is the caller's to keep."""
+    def apply(self, value: Effects | LongWrites, index: int) -> Iterator[int] | None:
+        """Apply one entry's effects; the index is the caller's to keep.
+
+        Many writes come back in slices that are still to be run. Their versions are above
+        ``last_timestamp`` until the last slice is: no reader sees any of them before.
+        """
         del index
         match value:
             case RowWrites():
-                self._apply_writes(value.commit_timestamp, value.writes)
+                timestamp, writes = value.commit_timestamp, value.writes
+                assert timestamp > self.last_timestamp, "commit timestamps grow along the log"
+                if len(writes) > APPLY_SLICE_ROWS:
+                    slices = (
+                        writes[start : start + APPLY_SLICE_ROWS]
+                        for start in range(0, len(writes), APPLY_SLICE_ROWS)
+                    )
+                    return self._apply_sliced(timestamp, slices)
+                self._apply_writes(timestamp, writes)
+                self.last_timestamp = timestamp
+            case LongWrites():
+                assert value.commit_timestamp > self.last_timestamp, "as above"
+                return self._apply_sliced(value.commit_timestamp, value.slices())
             case ClearStorage():
                 self.clearing.extend(p for p in value.prefixes if p not in self.clearing)
             case CollectGarbage():
                 self.watermark = max(self.watermark, value.watermark)
 
-    def _apply_writes(self, timestamp: int, writes: list[Write]) -> None:
-        assert timestamp > self.last_timestamp, "commit timestamps grow along the log"
+        return None
+
+    def _apply_sliced(self, timestamp: int, slices: Iterator[list[Write]]) -> Iterator[int]:
+        self._is_amid_entry = True
+        for part in slices:
+            part.sort(key=_write_key)
+            byte_count = 0
+            for _, run in groupby(part, key=_write_prefix):
+                byte_count += self._apply_run(timestamp, list(run))
+            yield byte_count
+        self._is_amid_entry = False
+        self.last_timestamp = timestamp
+
+    def _apply_run(self, timestamp: int, writes: list[Write]) -> int:
+        """Apply writes to one index in key order; returns their bytes.
+
+        Where nothing stands between the first and the last key there is nothing to replace.
+        """
+        if self.has_keys(writes[0][1], writes[-1][1]):
+            return self._apply_writes(timestamp, writes)
+        stamp = _TIMESTAMP.pack(timestamp)
+        self.rows.put_many(
+            [
+                (key, stamp + _VSHARDS[vshard] + payload)
+                for vshard, key, payload in writes
+                if payload
+            ]
+        )
+        keys, sizes = self.vshard_keys, self.vshard_bytes
+        total = 0
+        for vshard, key, payload in writes:
+            if payload:
+                size = len(key) + len(payload)
+                keys[vshard] += 1
+                sizes[vshard] += size
+                total += size
+        return total
+
+    def _apply_writes(self, timestamp: int, writes: list[Write]) -> int:
         rows, history = self.rows, self.history
         get, put = rows.get, rows.put
         keys, sizes = self.vshard_keys, self.vshard_bytes
         stamp = _TIMESTAMP.pack(timestamp)
+        total = 0
         for vshard, key, payload in writes:
+            size = len(key) + len(payload)
+            total += size
             old = get(key)
             if old is not None:
+                if old.startswith(stamp):
+                    continue  # Applied before a crash, with its part of the counts.
                 history.put(history_key(key, HEADER.unpack_from(old)[0]), old)
                 if len(old) > HEADER_BYTES:
                     keys[vshard] -= 1
@@ -130,17 +210,26 @@ class DataGroup:
             put(key, stamp + _VSHARDS[vshard] + payload)
             if payload:
                 keys[vshard] += 1
-                sizes[vshard] += len(key) + len(payload)
-        self.last_timestamp = timestamp
+                sizes[vshard] += size
+        return total
 
     # Reading
 
     def newest(self, key: bytes) -> bytes | None:
         """Return the newest applied payload of a key, None when absent or deleted."""
         value = self.rows.get(key)
+        if self._is_amid_entry and value is not None:
+            value = self._in_effect(key, value)
         if value is None or len(value) == HEADER_BYTES:
             return None
         return value[HEADER_BYTES:]
+
+    def _in_effect(self, key: bytes, value: bytes) -> bytes | None:
+        """Return the newest version below the entry that is being applied in slices."""
+        if HEADER.unpack_from(value)[0] <= self.last_timestamp:
+            return value
+        # Never collected: what replaces it is above the watermark.
+        return self._replaced_version(key, self.last_timestamp)
 
     def has_keys(self, first: bytes, last: bytes) -> bool:
         """Tell whether any key of [first, last] is there, deleted ones included."""
@@ -149,6 +238,8 @@ class DataGroup:
     def newest_version(self, key: bytes) -> tuple[int, bytes | None]:
         """Return (commit timestamp, payload); (0, None) for a key never written."""
         value = self.rows.get(key)
+        if self._is_amid_entry and value is not None:
+            value = self._in_effect(key, value)
         if value is None:
             return 0, None
         timestamp: int = HEADER.unpack_from(value)[0]
@@ -181,9 +272,33 @@ class DataGroup:
         """
         self.check_readable(timestamp)
         items = self.rows.scan(start, end, limit, reverse)
+        visible = [(key, value[HEADER_BYTES:]) for key, value in self._visible(items, timestamp)]
+        if len(items) < limit:
+            return visible, None
+        last = items[-1][0]
+        return visible, last if reverse else last + b"\0"
+
+    def scan_values(
+        self, start: bytes, end: bytes, timestamp: int, limit: int, bytes_max: int
+    ) -> tuple[list[bytes], bytes | None]:
+        """Return visible values, headers included, and the bound to go on from as ``scan`` does.
+
+        The way of long scans: what most batches need is decided for all their values at once.
+        """
+        self.check_readable(timestamp)
+        values, bound = self.rows.scan_values(start, end, limit, bytes_max)
+        if not values or (
+            # Versions compare as their timestamps do: the header stands in front.
+            max(values) < _TIMESTAMP.pack(timestamp + 1) and min(map(len, values)) > HEADER_BYTES
+        ):
+            return values, bound
+        # Old versions are found by their keys.
+        items = self.rows.scan(start, end, len(values))
+        return [value for _, value in self._visible(items, timestamp)], bound
+
+    def _visible(self, items: list[Item], timestamp: int) -> Iterator[Item]:
+        """Yield the versions at ``timestamp`` of what stands in ``rows``, without tombstones."""
         unpack = HEADER.unpack_from
-        visible: list[Item] = []
-        append = visible.append
         for key, value in items:
             if unpack(value)[0] > timestamp:
                 old = self._old_version(key, timestamp)
@@ -191,11 +306,7 @@ class DataGroup:
                     continue
                 value = old  # noqa: PLW2901  the version to show
             if len(value) > HEADER_BYTES:
-                append((key, value[HEADER_BYTES:]))
-        if len(items) < limit:
-            return visible, None
-        last = items[-1][0]
-        return visible, last if reverse else last + b"\0"
+                yield key, value
 
     def check_readable(self, timestamp: int) -> None:
         """Refuse timestamps whose versions may have been collected."""
@@ -205,6 +316,9 @@ class DataGroup:
     def _old_version(self, key: bytes, timestamp: int) -> bytes | None:
         """Find the version at ``timestamp`` among those that were replaced."""
         self.check_readable(timestamp)
+        return self._replaced_version(key, timestamp)
+
+    def _replaced_version(self, key: bytes, timestamp: int) -> bytes | None:
         wanted = history_key(key, timestamp)
         found = self.history.scan(wanted, key + b"\xff" * 9, 1)
         if not found:

@@ -19,7 +19,8 @@ what one holds the other may wait behind.
 Losing this table costs aborts, never correctness: commit validates (ARCHITECTURE section 7).
 """
 
-from collections.abc import Hashable, Iterator
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Final, Protocol
 
 from nodedb.waiter import Waiter
@@ -94,6 +95,9 @@ MODE_NAMES: Final[dict[int, str]] = {
     ADVISORY_SHARE: "ShareLock",
     ADVISORY_EXCLUSIVE: "ExclusiveLock",
 }
+
+
+_BULK_KEYS: Final = 1024
 
 
 class LockOwner(Protocol):
@@ -224,6 +228,23 @@ class LockTable:
             return True
         return locks[key] is owner or self.try_acquire(owner, key, ROW_UPDATE)
 
+    def claim_all(self, owner: LockOwner, keys: Sequence[bytes]) -> bool:
+        """Take exclusive row locks on keys that nobody has locked, the owner included.
+
+        False, and none is taken, when there is one.
+        """
+        locks = self._locks
+        if not locks.keys().isdisjoint(keys):
+            return False
+        locks.update(dict.fromkeys(keys, owner))
+        owner.held += keys
+        return True
+
+    def holds(self, owner: LockOwner, resource: Hashable, mode: int) -> bool:
+        """Tell whether the owner holds a resource in a mode."""
+        current = self._locks.get(resource)
+        return isinstance(current, Lock) and bool(current.holders.get(owner, 0) & mode)
+
     def enqueue(self, owner: LockOwner, resource: Hashable, mode: int) -> Waiter[None]:
         """Queue for a lock that ``try_acquire`` refused; the waiter completes when it is granted.
 
@@ -267,6 +288,8 @@ class LockTable:
 
     def _release(self, owner: LockOwner, held: list[Hashable]) -> None:
         locks = self._locks
+        if len(held) > _BULK_KEYS:
+            held = self._release_plain(owner, held)
         contended: list[Lock] = []
         for resource in held:
             current = locks.get(resource)
@@ -281,6 +304,18 @@ class LockTable:
                     del locks[resource]
         for lock in contended:
             self._grant_waiters(lock)
+
+    def _release_plain(self, owner: LockOwner, held: list[Hashable]) -> list[Hashable]:
+        """Release stretches of uncontended row locks without a step per lock; return the rest."""
+        locks = self._locks
+        rest: list[Hashable] = []
+        for start in range(0, len(held), _BULK_KEYS):
+            part = held[start : start + _BULK_KEYS]
+            if list(map(locks.get, part)).count(owner) == len(part):
+                deque(map(locks.__delitem__, part), maxlen=0)
+            else:
+                rest += part
+        return rest
 
     def release_since(self, owner: LockOwner, mark: int) -> None:
         """Release what was first taken after ``held`` had ``mark`` entries (ROLLBACK TO SAVEPOINT).

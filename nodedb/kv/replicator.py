@@ -6,18 +6,21 @@ This is the seam that consensus replaces: ``propose`` in, ``StateMachine.apply``
 A proposal gets an index and the group's term; everything proposed in one turn of the loop shares
 one flush (group commit). Nothing is applied, and no waiter completes, before the flush returned
 (PROTOCOL rule 62). A failed flush stops the node: ``on_fatal``; a full disk, met before anything
-was written, fails just the proposals of that flush.
+was written, fails just the proposals of that flush, and nothing of them is ever written.
 
 The engine commits what was applied every ``COMMIT_INTERVAL_SECONDS`` or ``COMMIT_BYTES``; then the
-log below the commit before that one is compacted and recycled (rules 57, 61).
+log below the commit before that one is compacted and recycled (rules 57, 61). Whoever makes it
+commit, it first asks for the machines' small state (``save``). What was applied in part is never
+committed: the engine is abandoned, and the next start applies it again from the log. Long entries
+are another matter (``_begin_slices``): the engine commits amid them, their index with the last one.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, Protocol
 
 from nodedb.errors import DiskFull, MapFull, StorageError
-from nodedb.kv.fault_points import APPLY, ENGINE_COMMIT, LOG_WRITE, SEGMENT_RECYCLE, FaultPoint
+from nodedb.kv.fault_points import PassPlace, Place, pass_none
 from nodedb.storage.engine import Engine
 from nodedb.storage.wal import Wal
 from nodedb.storage.wal_format import ENTRY_BYTES_MAX
@@ -36,10 +39,12 @@ class StateMachine(Protocol):
     def apply_payload(self, payload: bytes, index: int) -> None:
         """Apply an entry read back from the log."""
 
-    def apply(self, value: Any, index: int) -> None:
-        """Apply an entry this node proposed, already decoded.
+    def apply(self, value: Any, index: int) -> Iterator[int] | None:
+        """Apply an entry this node proposed, already decoded: the same value the payload encodes.
 
-        The same value the payload encodes.
+        A long one is handed back in slices that are still to be run, each yielding the bytes it
+        wrote: the entry takes effect when they end, all of it at once for every reader. Applying
+        it a second time, after any of its slices, must do no harm.
         """
 
     def save(self) -> None:
@@ -79,10 +84,10 @@ class Replicator:
         engine: Engine,
         schedule: Schedule,
         on_fatal: Callable[[StorageError], None],
-        pass_point: FaultPoint | None = None,
+        pass_place: PassPlace = pass_none,
     ) -> None:
-        """``pass_point`` is for crash tests: called at each point of ``nodedb.kv.fault_points``."""
-        self._pass_point = pass_point
+        """``pass_place`` is for crash tests: called at places of ``nodedb.kv.fault_points``."""
+        self._pass = pass_place
         self._wal = wal
         self._engine = engine
         self._schedule = schedule
@@ -91,36 +96,54 @@ class Replicator:
         self._applied: dict[int, int] = {}
         self._terms: dict[int, int] = {}
         self._pending: list[_Proposal] = []
+        self._slices: Iterator[int] | None = None
+        self._delayed: list[tuple[_Proposal, int]] = []
+        """The entry whose slices are being applied, then those that are durable behind it."""
         self._uncommitted_bytes = 0
         self._commit_is_scheduled = False
         self._stopped = False
-        self._is_torn = False
+        self._is_saved = True
         self.flush_count = 0
         self.entry_count = 0
         self.commit_count = 0
         self.flushed_bytes = 0
+        engine.before_commit(self.save)
 
     def start_group(self, group_id: int, machine: StateMachine) -> None:
         """Replay a group's log above what the engine has applied, and begin a new term for it."""
+        try:
+            applied_index = self._replay(group_id, machine)
+        except BaseException:
+            self._engine.abandon()
+            raise
+        self._machines[group_id] = machine
+        self._applied[group_id] = applied_index
+        self._is_saved = False
+        hard_state = self._wal.hard_state(group_id)
+        new_term = 1 if hard_state is None else hard_state.term + 1
+        self._terms[group_id] = new_term
+        self._wal.set_hard_state(group_id, new_term, vote=1, commit=applied_index)
+
+    def _replay(self, group_id: int, machine: StateMachine) -> int:
+        """Apply what the engine lacks, some of the log at a time; return the last index."""
         applied_index, applied_term = self._engine.applied(group_id)
         engine_index = applied_index
         first = max(applied_index + 1, self._wal.first_index(group_id))
         assert first <= applied_index + 1, (
             f"group {group_id}: the log starts after the applied state"
         )
-        for index, term, payload in self._wal.entries(
-            group_id, first, self._wal.last_index(group_id) + 1
-        ):
-            machine.apply_payload(payload, index)
-            applied_index, applied_term = index, term
-        self._machines[group_id] = machine
+        last = self._wal.last_index(group_id)
+        while first <= last:
+            entries = self._wal.entries(group_id, first, last + 1, REPLAY_BYTES)
+            for index, term, payload in entries:
+                machine.apply_payload(payload, index)
+                applied_index, applied_term = index, term
+                self._uncommitted_bytes += len(payload)
+                self._pass(Place.RECOVERY_ENTRY)
+            first = applied_index + 1
         if applied_index > engine_index:
             self._engine.set_applied(group_id, applied_index, applied_term)
-        self._applied[group_id] = applied_index
-        hard_state = self._wal.hard_state(group_id)
-        new_term = 1 if hard_state is None else hard_state.term + 1
-        self._terms[group_id] = new_term
-        self._wal.set_hard_state(group_id, new_term, vote=1, commit=applied_index)
+        return applied_index
 
     def applied_index(self, group_id: int) -> int:
         """Return the index of the last applied entry."""
@@ -148,6 +171,16 @@ class Replicator:
         when surely nothing was written. Raises ConfigurationLimitExceeded (53400) for what does not
         fit into one entry of the log.
         """
+        self.check_size(payload)
+        waiter: Waiter[int] = Waiter()
+        if not self._pending:
+            self._schedule.soon(self.flush)
+        self._pending.append(_Proposal(group_id, payload, value, waiter))
+        return waiter
+
+    @staticmethod
+    def check_size(payload: bytes) -> None:
+        """Raise ConfigurationLimitExceeded (53400) for what does not fit into one entry."""
         if len(payload) > ENTRY_BYTES_MAX:
             raise sql_errors.ConfigurationLimitExceeded(
                 "transaction writes too much",
@@ -155,11 +188,6 @@ class Replicator:
                 f"{ENTRY_BYTES_MAX} bytes.",
                 hint="Commit in smaller pieces.",
             )
-        waiter: Waiter[int] = Waiter()
-        if not self._pending:
-            self._schedule.soon(self.flush)
-        self._pending.append(_Proposal(group_id, payload, value, waiter))
-        return waiter
 
     def flush(self) -> None:
         """Make everything proposed durable, apply it in order, and wake those who wait."""
@@ -168,55 +196,124 @@ class Replicator:
             return
         self._pending = []
         wal = self._wal
-        firsts: dict[int, int] = {}
         indexes: list[int] = []
-        if self._pass_point is not None:
-            self._pass_point(LOG_WRITE)
         try:
-            for group_id, payload, _, _ in proposals:
-                index = wal.last_index(group_id) + 1
-                firsts.setdefault(group_id, index)
-                wal.append_entries(group_id, ((index, self._terms[group_id], payload),))
-                indexes.append(index)
-            self.flushed_bytes += wal.pending_bytes
-            wal.flush()
-        except DiskFull as error:
-            for group_id, index in firsts.items():
-                wal.truncate_suffix(group_id, index)
-            self._refuse(proposals, error)
-            return
+            mark = wal.mark()
+            try:
+                for group_id, payload, _, _ in proposals:
+                    index = wal.last_index(group_id) + 1
+                    wal.append_entries(group_id, ((index, self._terms[group_id], payload),))
+                    indexes.append(index)
+                byte_count = wal.pending_bytes
+                wal.flush()
+            except DiskFull as error:
+                wal.discard(mark)
+                self._refuse(proposals, error)
+                return
         except StorageError as error:
             self._fail(error)
             return
+        except Exception as error:
+            # What became of the entries is unknown, so nothing may follow them.
+            self._fail(StorageError(f"the log could not be written: {error!r}"))
+            raise
+        self.flushed_bytes += byte_count
         self.flush_count += 1
         self.entry_count += len(proposals)
+        if self._slices is not None:
+            self._delayed += zip(proposals, indexes, strict=True)
+            return
         if not self._apply(proposals, indexes):
             return
         for proposal, index in zip(proposals, indexes, strict=True):
             proposal.waiter.set_result(index)
 
     def _apply(self, proposals: list[_Proposal], indexes: list[int]) -> bool:
-        """Apply durable entries; False when that failed and the node stops."""
-        if self._pass_point is not None:
-            self._pass_point(APPLY)
+        """Apply durable entries; False when that failed and the node stops.
+
+        A long one, and all behind it, are taken out of the lists: ``_go_on`` applies them.
+        """
+        self._is_saved = False
+        self._pass(Place.APPLY_BEGIN)
         try:
-            for (group_id, payload, value, _), index in zip(proposals, indexes, strict=True):
-                self._machines[group_id].apply(value, index)
+            for at, (group_id, payload, value, _) in enumerate(proposals):
+                index = indexes[at]
+                slices = self._machines[group_id].apply(value, index)
+                if slices is not None:
+                    self._begin_slices(slices, proposals, indexes, at)
+                    break
                 self._applied[group_id] = index
                 self._uncommitted_bytes += len(payload)
+                self._pass(Place.APPLY_ENTRY)
             for group_id in {proposal.group_id for proposal in proposals}:
                 self._engine.set_applied(group_id, self._applied[group_id], self._terms[group_id])
-        except StorageError as error:
-            self._fail(error)
-            return False
         except Exception as error:
-            # The entry is applied in part and stays so: nothing may be served, or committed, on top
-            # of that.
-            self._is_torn = True
-            self._fail(StorageError(f"an entry of the log could not be applied: {error!r}"))
+            if self._fail_apply(error):
+                return False
             raise
+        self._pass(Place.APPLY_END)
         self._commit_soon()
         return True
+
+    def _fail_apply(self, error: Exception) -> bool:
+        """Stop after an entry was applied in part; True for a failure of the engine.
+
+        It stays so: nothing may be served, or committed, on top of that.
+        """
+        self._engine.abandon()
+        if isinstance(error, StorageError):
+            self._fail(error)
+            return True
+        self._fail(StorageError(f"an entry of the log could not be applied: {error!r}"))
+        return False
+
+    # Long entries: a slice in each turn of the loop. Whatever becomes durable meanwhile waits
+    # behind them, because entries take effect in the log's order. The engine may commit between
+    # slices: after a crash the entry is applied once more, over what is there of it.
+
+    def _begin_slices(
+        self,
+        slices: Iterator[int],
+        proposals: list[_Proposal],
+        indexes: list[int],
+        at: int,
+    ) -> None:
+        """Take what stands from ``at`` on out of the lists; the first of it has the slices."""
+        self._slices = slices
+        self._delayed = list(zip(proposals[at:], indexes[at:], strict=True))
+        self._delayed[0] = (proposals[at]._replace(payload=b"", value=None), indexes[at])
+        del proposals[at:], indexes[at:]
+        self._schedule.soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Apply one more slice; after the last one all that waited behind it."""
+        if self._slices is None or self._stopped:
+            return
+        self._is_saved = False
+        try:
+            byte_count = next(self._slices, None)
+        except Exception as error:
+            if self._fail_apply(error):
+                return
+            raise
+        if byte_count is not None:
+            self._uncommitted_bytes += byte_count
+            self._pass(Place.APPLY_ENTRY)
+            self._commit_soon()
+            self._schedule.soon(self._go_on)
+            return
+        self._slices = None
+        (done, done_index), *behind = self._delayed
+        self._delayed = []
+        self._applied[done.group_id] = done_index
+        self._engine.set_applied(done.group_id, done_index, self._terms[done.group_id])
+        proposals = [proposal for proposal, _ in behind]
+        indexes = [index for _, index in behind]
+        if not self._apply(proposals, indexes):
+            return
+        done.waiter.set_result(done_index)
+        for proposal, index in zip(proposals, indexes, strict=True):
+            proposal.waiter.set_result(index)
 
     def _commit_soon(self) -> None:
         if self._uncommitted_bytes >= COMMIT_BYTES:
@@ -230,6 +327,7 @@ class Replicator:
 
         Have it committed like the rest.
         """
+        self._is_saved = False
         self._uncommitted_bytes += byte_count
         self._commit_soon()
 
@@ -258,41 +356,42 @@ class Replicator:
         if self._stopped:
             return
         try:
-            self.save()
-            if self._pass_point is not None:
-                self._pass_point(ENGINE_COMMIT)
+            self._pass(Place.COMMIT_BEGIN)
             self._engine.commit()
             self._uncommitted_bytes = 0
             self.commit_count += 1
-            if self._pass_point is not None:
-                self._pass_point(SEGMENT_RECYCLE)
+            self._pass(Place.COMMIT_END)
             for group_id in self._machines:
                 self._wal.compact(group_id, self._engine.recyclable_applied(group_id))
+            self._pass(Place.RECYCLE_BEGIN)
             # On a full disk the oldest segment cannot be rewritten: nothing changes, the log stays
             # long until there is room.
             with contextlib.suppress(DiskFull):
                 self._wal.recycle()
         except StorageError as error:
             self._fail(error)
+        except Exception as error:
+            self._engine.abandon()
+            self._fail(StorageError(f"the engine could not be committed: {error!r}"))
+            raise
 
     def save(self) -> None:
-        """Put the machines' small state beside their rows.
-
-        Whoever makes the engine commit calls this before.
-        """
-        for machine in self._machines.values():
-            machine.save()
+        """Put the machines' small state beside their rows; the engine calls it before a commit."""
+        if not self._is_saved:
+            for machine in self._machines.values():
+                machine.save()
+            self._is_saved = True
+            self._pass(Place.COMMIT_SAVED)
 
     def close(self) -> None:
         """Flush, apply and commit what is pending; the log and engine are closed by their owner.
 
         After a failure of the log nothing more is flushed, but closing the engine still commits
-        what it has applied: the machines' state has to go with it.
+        what it has applied.
         """
         if not self._stopped:
             self.flush()
+            while self._slices is not None and not self._stopped:
+                self._go_on()
             self.commit()
-        elif not self._is_torn:
-            with contextlib.suppress(StorageError):
-                self.save()
         self._stopped = True

@@ -201,6 +201,7 @@ _DECODERS: Final[dict[int, Callable[[bytes, int, int], m.FrontendMessage]]] = {
 }
 # Only these carry data of the user. All others are short, so that a mad length is found at once.
 _LONG_TAGS: Final = frozenset(b"BPQdF")
+_COPY_DATA_TAG: Final = ord("d")
 
 
 class FrontendDecoder:
@@ -243,6 +244,18 @@ class FrontendDecoder:
         """True while the next message is known to be incomplete: only more input helps."""
         return bool(self._chunks)
 
+    @property
+    def is_empty(self) -> bool:
+        """True when every byte fed was part of a message returned."""
+        return self._offset == len(self._data) and not self._chunks
+
+    def sole_execution(self, following: bytes) -> bytes | None:
+        """Return what was fed last if it is the message returned last and ``following``."""
+        data = self._data
+        if len(data) < _HEADER_BYTES or len(data) != self._offset + len(following):
+            return None
+        return data if 1 + _int32(data, 1)[0] == self._offset else None
+
     def next_message(self) -> m.FrontendMessage | None:
         """Return the next complete message, or None when more bytes are needed.
 
@@ -264,6 +277,26 @@ class FrontendDecoder:
         self._check_header(tag, length)
         self._start_collecting(data, start, end)
         return None
+
+    def take_copy_data(self) -> list[bytes]:
+        """Take the bodies of all CopyData messages that come next, whole.
+
+        Some clients send every row in a message of its own: those of one read are one step.
+        """
+        data, offset = self._data, self._offset
+        last = len(data) - _HEADER_BYTES
+        bodies: list[bytes] = []
+        while offset <= last and data[offset] == _COPY_DATA_TAG:
+            length = _int32(data, offset + 1)[0]
+            end = offset + 1 + length
+            if not _LENGTH_BYTES <= length <= self.message_bytes_max or end > len(data):
+                break  # ``next_message`` says what is wrong, or waits for the rest.
+            bodies.append(data[offset + _HEADER_BYTES : end])
+            offset = end
+        if bodies:
+            self._offset = offset
+            self.last_tag = _COPY_DATA_TAG
+        return bodies
 
     def follows(self, messages: bytes) -> bool:
         """Tell whether these very messages come next, whole."""

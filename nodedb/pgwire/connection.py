@@ -1,5 +1,8 @@
 """One connection as a coroutine over waiters: messages in, session calls, results into a buffer.
 
+What a client in a steady state sends, one short statement in one packet, is answered in ``receive``
+itself (``_answer_directly``) while the coroutine goes on waiting for input.
+
 The driver feeds bytes by ``receive`` and does what its ``ConnectionIo`` is asked for; no asyncio
 here. One coroutine lives as long as the connection and awaits only ``Waiter``s: for input, for room
 in the socket, for TLS, and whatever the session waits for. So a message costs no Task, and messages
@@ -22,7 +25,7 @@ Source: PostgreSQL docs, "Message Flow".
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from nodedb.errors import StorageError
 from nodedb.pgwire import backend
@@ -35,31 +38,27 @@ from nodedb.pgwire.errors import (
     error_fields,
     framing_lost,
     is_fatal,
+    log_unless_expected,
     notice_fields,
     storage_failure,
 )
-from nodedb.pgwire.rows import (
-    BINARY_FORMAT,
-    FORMAT_CODES,
-    TEXT_FORMAT,
-    RowEncoder,
-    depends_on_settings,
-    row_encoder,
-)
+from nodedb.pgwire.io import ConnectionIo
+from nodedb.pgwire.parameters import check_text_parameters
+from nodedb.pgwire.rows import FORMAT_CODES, RowEncoder
+from nodedb.pgwire.shapes import Shapes, spread_formats
 from nodedb.pgwire.startup import StartupDecoder
+from nodedb.pgwire.templates import BIND_TAG, NAME_OFFSET, Template, complete, head_of, query_text
 from nodedb.session.api import (
+    AnswerAtOnce,
     CopyIn,
     CopyOut,
-    FormatSettings,
     FrontEndSession,
     Result,
-    ResultColumn,
+    Step,
 )
-from nodedb.session.encoding import decode_utf8
 from nodedb.waiter import Runner, Waiter
 from sql.errors import (
     FeatureNotSupported,
-    InvalidParameterValue,
     ProtocolViolation,
     SqlError,
 )
@@ -72,54 +71,11 @@ _SYNC_TAG: Final = ord("S")
 # Rows encoded at once: few until their width is known, then about a flush size's worth.
 _ROWS_FIRST: Final = 32
 _ROWS_MAX: Final = 1024
-_SHAPES_MAX: Final = 512
-_TEXT_ONLY: Final = ((), (TEXT_FORMAT,))
-_BINARY_ONLY: Final = (BINARY_FORMAT,)
+_TEMPLATES_MAX: Final = 256
 
 # What libpq, and most drivers, send behind the Bind of a prepared statement.
 _EXECUTE_SYNC: Final = b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04"
 _DESCRIBE_EXECUTE_SYNC: Final = b"D\0\0\0\x06P\0" + _EXECUTE_SYNC
-
-
-class ConnectionIo(Protocol):
-    """What a connection asks of its driver."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes; may call ``write_paused`` before it returns."""
-
-    def pause_input(self) -> None:
-        """Stop reading from the socket."""
-
-    def resume_input(self) -> None:
-        """Read from the socket again."""
-
-    def close(self) -> None:
-        """Close after what was written is sent."""
-
-
-class _Shape:
-    """RowDescription and encoder of one (columns, formats), as long as the columns object lives."""
-
-    __slots__ = ("columns", "encode", "formats", "row_description", "settings")
-
-    def __init__(
-        self, columns: tuple[ResultColumn, ...], formats: Sequence[int], settings: FormatSettings
-    ) -> None:
-        self.columns = columns
-        self.formats = formats
-        self.settings = _snapshot(settings) if depends_on_settings(columns) else None
-        self.encode: RowEncoder = row_encoder(columns, formats, settings)
-        self.row_description = backend.row_description(columns, formats)
-
-
-def _snapshot(settings: FormatSettings) -> tuple[Any, ...]:
-    return (
-        settings.date_style,
-        settings.interval_style,
-        settings.time_zone,
-        settings.extra_float_digits,
-        settings.bytea_output,
-    )
 
 
 class _FlushingRunner(Runner):
@@ -132,8 +88,9 @@ class _FlushingRunner(Runner):
         self._after_step = connection.after_step
 
     def step(self) -> None:
+        after_step = self._after_step
         super().step()
-        self._after_step()
+        after_step()
 
 
 class Connection:
@@ -170,7 +127,14 @@ class Connection:
         self._farewell: FatalError | None = None
         self._in_simple_query = False
         self._is_copying = False
-        self._shapes: dict[int, _Shape] = {}
+        self._shapes = Shapes()
+        # Of the prepared statements that were executed, by name.
+        self._templates: dict[bytes, Template] = {}
+        # True while the coroutine waits for the first message of whatever comes next.
+        self._may_answer_directly = False
+        # The step that commits, its template (None: a simple query), and the waiter for input that
+        # must not be completed meanwhile.
+        self._committing: tuple[Step, Template | None, Waiter[None]] | None = None
         self._handlers: dict[type, Callable[[Any], Awaitable[None]]] = {
             m.Query: self._on_query,
             m.Parse: self._on_parse,
@@ -178,9 +142,9 @@ class Connection:
             m.CloseStatement: self._on_close_statement,
             m.ClosePortal: self._on_close_portal,
             m.Flush: self._on_flush,
-            m.FunctionCall: self._on_function_call,
-            m.PasswordMessage: self._on_password,
-            m.Terminate: self._on_terminate,
+            m.FunctionCall: self._on_refused,
+            m.PasswordMessage: self._on_refused,
+            m.Terminate: self._on_refused,
             # The rest of a COPY that failed here while the client was still sending.
             m.CopyData: self._on_stray_copy,
             m.CopyDone: self._on_stray_copy,
@@ -196,6 +160,8 @@ class Connection:
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the socket and work as far as they reach."""
+        if self._may_answer_directly and self._answer_directly(data):
+            return
         self._feed(data)
         waiter = self._input
         if waiter is not None:
@@ -278,6 +244,7 @@ class Connection:
         # No cycle may keep a dead connection, for the collector comes late.
         self._farewell = None
         self._shapes.clear()
+        self._templates.clear()
         self._handlers.clear()
         self._on_end()
 
@@ -370,7 +337,7 @@ class Connection:
         except ConnectionLost:
             pass
         except Exception as error:  # noqa: BLE001  the last resort: one connection ends, not the node
-            _log_unless_expected(error)
+            log_unless_expected(error)
             fatal = error if isinstance(error, FatalError) else None
             if fatal is None and isinstance(error, StorageError):
                 fatal = FatalError(storage_failure(error))
@@ -401,10 +368,14 @@ class Connection:
         while True:
             message = next_message()
             if message is None:
-                await self.wait_input()
+                self._may_answer_directly = True
+                try:
+                    await self.wait_input()
+                finally:
+                    self._may_answer_directly = False
             elif type(message) is m.Bind:
                 if message.parameters:
-                    _check_text_parameters(message)
+                    check_text_parameters(message)
                 if not message.portal and await self._answer_at_once(session, message):
                     continue
                 await session.bind(
@@ -420,7 +391,7 @@ class Connection:
                 if columns is None:
                     out += backend.NO_DATA
                 else:
-                    out += self._shape(session, columns, formats).row_description
+                    out += self._shapes.find(session.format, columns, formats).row_description
             elif type(message) is m.Execute:
                 # Asked before, because the statement may close its own portal (COMMIT, CLOSE ALL).
                 formats = session.portal_formats(message.portal)
@@ -444,32 +415,151 @@ class Connection:
         formats = bind.result_formats
         if len(formats) > 1 or (formats and formats[0] not in FORMAT_CODES):
             return False
-        answer = session.execute_at_once(bind.statement, bind.parameters, bind.parameter_formats)
-        if answer is None:
+        is_described = messages is _DESCRIBE_EXECUTE_SYNC
+        answer: AnswerAtOnce | None = None
+        step = session.step(bind.statement)
+        if step is not None and await complete(
+            step, step.run(bind.parameters, bind.parameter_formats)
+        ):
+            answer = step
+            self._keep_template(session, bind, messages, step)
+        else:
             answer = await session.execute_in_one_step(
                 bind.statement, bind.parameters, bind.parameter_formats
             )
-            if answer is None:
-                return False
+        if answer is None:
+            return False
         decoder.skip(messages)
         columns = answer.columns
-        out = self.out
-        out += backend.BIND_COMPLETE
+        shape = None
         if columns is not None:
-            shape = self._shape(session, columns, (formats[0] if formats else 0,) * len(columns))
-            if messages is _DESCRIBE_EXECUTE_SYNC:
-                out += shape.row_description
-            shape.encode(answer.rows, out)
-        elif messages is _DESCRIBE_EXECUTE_SYNC:
-            out += backend.NO_DATA
-        out += backend.command_complete(answer.tag)
+            shape = self._shapes.find(
+                session.format, columns, spread_formats(formats, len(columns))
+            )
+        description = None if shape is None else shape.row_description
+        self.out += head_of(description, is_described=is_described)
+        if shape is not None:
+            shape.encode(answer.rows, self.out)
+        self.out += backend.command_complete(answer.tag)
         self._ready(session)
         return True
+
+    def _keep_template(
+        self, session: FrontEndSession, bind: m.Bind, following: bytes, step: Step
+    ) -> None:
+        """Have the next execution of a statement that came as one packet recognised whole."""
+        data = self.decoder.sole_execution(following)
+        if data is None:
+            return
+        encode = description = None
+        if step.columns is not None:
+            formats = spread_formats(bind.result_formats, len(step.columns))
+            shape = self._shapes.find(session.format, step.columns, formats)
+            description = shape.row_description
+            encode = shape.encode if shape.settings is None else None
+        head = head_of(description, is_described=following is _DESCRIBE_EXECUTE_SYNC)
+        if len(self._templates) >= _TEMPLATES_MAX:
+            self._templates.clear()
+        self._templates[bind.statement.encode()] = Template(
+            data, bind, following, step, head, encode
+        )
+
+    # Answers without the coroutine.
+
+    def _answer_directly(self, data: bytes) -> bool:
+        """Answer a packet that is one known statement; False when nothing has been done."""
+        session = self.session
+        if (
+            self._input is None
+            or session is None
+            or self._is_write_paused
+            or self._farewell is not None
+            or not self.decoder.is_empty
+        ):
+            return False
+        try:
+            if data[0] == BIND_TAG:
+                template = self._templates.get(data[NAME_OFFSET : data.find(0, NAME_OFFSET)])
+                values = None if template is None else template.values_of(data)
+                if template is None or values is None:
+                    return False
+                step = template.step
+                outcome = step.run(values, template.formats)
+            else:
+                template = None
+                text = query_text(data)
+                found = None if text is None else session.query_step(text)
+                if found is None:
+                    return False
+                step = found[0]
+                outcome = step.run_with(found[1])
+        except Exception as error:  # noqa: BLE001  the coroutine reports it like any other
+            self._fail_directly(error)
+            return True
+        if outcome is None:
+            return False
+        if outcome is True:
+            self._send_answer(session, step, template)
+        else:
+            self._committing = step, template, self._input
+            self._input = None
+            outcome.on_done(self._committed)
+        return True
+
+    def _committed(self) -> None:
+        """Go on after the commit that a step has waited for."""
+        assert self._committing is not None
+        assert self.session is not None
+        (step, template, waiter), self._committing = self._committing, None
+        self._input = waiter
+        try:
+            step.finish()
+        except Exception as error:  # noqa: BLE001  the coroutine reports it like any other
+            self._fail_directly(error)
+            return
+        self._send_answer(self.session, step, template)
+        if self._is_eof or self._farewell is not None or not self.decoder.is_empty:
+            # What came meanwhile is the coroutine's.
+            self._input = None
+            waiter.set_result(None)
+
+    def _send_answer(self, session: FrontEndSession, step: Step, template: Template | None) -> None:
+        self.steps += 1
+        out = self.out
+        columns = step.columns
+        encode = None
+        if template is not None:
+            out += template.head
+            encode = template.encode
+        if columns is not None and (encode is None or template is None):
+            formats = () if template is None else template.result_formats
+            shape = self._shapes.find(
+                session.format, columns, spread_formats(formats, len(columns))
+            )
+            encode = shape.encode
+            if template is None:
+                out += shape.row_description
+        if encode is not None:
+            encode(step.rows, out)
+        out += backend.command_complete(step.tag)
+        if session.has_asynchronous:
+            self._append_asynchronous(session)
+        out += backend.READY_FOR_QUERY[session.transaction_status]
+        self.io.write(bytes(out))
+        out.clear()
+
+    def _fail_directly(self, error: Exception) -> None:
+        """Hand an error to the coroutine, as one of a statement that was complete."""
+        waiter = self._input
+        assert waiter is not None
+        self._input = None
+        self.decoder.last_tag = _SYNC_TAG
+        waiter.set_error(error)
 
     async def _recover(self, session: FrontEndSession, error: Exception) -> None:
         """Report the error, and skip what belongs to the failed message."""
         tag = self.decoder.last_tag
-        _log_unless_expected(error)
+        log_unless_expected(error)
         self._append_notices(session)
         if is_fatal(error):
             assert isinstance(error, SqlError)
@@ -496,7 +586,8 @@ class Connection:
                 raise ConnectionLost("terminated")
 
     def _ready(self, session: FrontEndSession) -> None:
-        self._append_asynchronous(session)
+        if session.has_asynchronous:
+            self._append_asynchronous(session)
         self.out += backend.READY_FOR_QUERY[session.transaction_status]
         self._is_flush_wanted = True
 
@@ -505,8 +596,7 @@ class Connection:
             backend.notice_response(self.out, notice_fields(notice))
 
     def _append_asynchronous(self, session: FrontEndSession) -> None:
-        for notice in session.take_notices():
-            backend.notice_response(self.out, notice_fields(notice))
+        self._append_notices(session)
         for process_id, channel, payload in session.take_notifications():
             backend.notification_response(self.out, process_id, channel, payload)
         for name, value in session.take_parameter_changes():
@@ -516,14 +606,19 @@ class Connection:
 
     async def _on_query(self, message: m.Query) -> None:
         session = self._require_session()
-        answer = session.query_at_once(message.text)
-        if answer is not None and answer.columns is not None:
-            shape = self._shape(session, answer.columns, (0,) * len(answer.columns))
-            self.out += shape.row_description
-            shape.encode(answer.rows, self.out)
-            self.out += backend.command_complete(answer.tag)
-            self._ready(session)
-            return
+        found = session.query_step(message.text)
+        if found is not None:
+            step, parameters = found
+            if await complete(step, step.run_with(parameters)):
+                if step.columns is not None:
+                    shape = self._shapes.find(
+                        session.format, step.columns, spread_formats((), len(step.columns))
+                    )
+                    self.out += shape.row_description
+                    shape.encode(step.rows, self.out)
+                self.out += backend.command_complete(step.tag)
+                self._ready(session)
+                return
         self._in_simple_query = True
         statements = session.simple_statements(message.text)
         if not statements:
@@ -534,7 +629,9 @@ class Connection:
             formats: tuple[int, ...] = ()
             if result.columns is not None:
                 formats = (0,) * len(result.columns)
-                self.out += self._shape(session, result.columns, formats).row_description
+                self.out += self._shapes.find(
+                    session.format, result.columns, formats
+                ).row_description
             await self._answer(session, result, formats)
         self._in_simple_query = False
         await self._sync_simple(session)
@@ -571,14 +668,12 @@ class Connection:
     async def _on_flush(self, _message: m.Flush) -> None:
         self._is_flush_wanted = True
 
-    async def _on_function_call(self, _message: m.FunctionCall) -> None:
-        raise FeatureNotSupported("the function call protocol is not supported")
-
-    async def _on_password(self, _message: m.PasswordMessage) -> None:
+    async def _on_refused(self, message: m.FunctionCall | m.PasswordMessage | m.Terminate) -> None:
+        if type(message) is m.Terminate:
+            raise ConnectionLost("terminated")
+        if type(message) is m.FunctionCall:
+            raise FeatureNotSupported("the function call protocol is not supported")
         raise framing_lost(f"invalid frontend message type {self.decoder.last_tag}")
-
-    async def _on_terminate(self, _message: m.Terminate) -> None:
-        raise ConnectionLost("terminated")
 
     async def _on_stray_copy(self, _message: m.CopyData | m.CopyDone | m.CopyFail) -> None:
         pass
@@ -588,23 +683,6 @@ class Connection:
         return self.session
 
     # Results.
-
-    def _shape(
-        self, session: FrontEndSession, columns: tuple[ResultColumn, ...], formats: Sequence[int]
-    ) -> _Shape:
-        """Return the encoder for the columns; found by identity, as sessions reuse their tuples."""
-        shape = self._shapes.get(id(columns))
-        if (
-            shape is not None
-            and shape.columns is columns
-            and (shape.formats is formats or tuple(shape.formats) == tuple(formats))
-            and (shape.settings is None or shape.settings == _snapshot(session.format))
-        ):
-            return shape
-        if len(self._shapes) >= _SHAPES_MAX:
-            self._shapes.clear()
-        shape = self._shapes[id(columns)] = _Shape(columns, formats, session.format)
-        return shape
 
     async def _answer(
         self, session: FrontEndSession, result: Result, formats: Sequence[int]
@@ -619,7 +697,7 @@ class Connection:
         elif columns is not None:
             rows = result.rows
             if rows or result.more is not None:
-                encode = self._shape(session, columns, formats).encode
+                encode = self._shapes.find(session.format, columns, formats).encode
                 if result.more is None and len(rows) <= _ROWS_FIRST:
                     encode(rows, out)
                 else:
@@ -680,6 +758,10 @@ class Connection:
         self._is_copying = True
         try:
             while True:
+                bodies = self.decoder.take_copy_data()
+                if bodies:
+                    await copy.data(bodies[0] if len(bodies) == 1 else b"".join(bodies))
+                    continue
                 message = await self.next_message()
                 kind = type(message)
                 if kind is m.CopyData:
@@ -700,13 +782,9 @@ class Connection:
 
     def _out_of_step(self) -> FatalError:
         """Report a message that may not come amid COPY data; who sends it is lost, as are we."""
-        unexpected = ProtocolViolation(
-            f"unexpected message type 0x{self.decoder.last_tag:02X} during COPY from stdin"
-        )
-        backend.error_response(self.out, error_fields(unexpected))
-        return FatalError(
-            ProtocolViolation("terminating connection because protocol synchronization was lost")
-        )
+        text = f"unexpected message type 0x{self.decoder.last_tag:02X} during COPY from stdin"
+        backend.error_response(self.out, error_fields(ProtocolViolation(text)))
+        return framing_lost("terminating connection because protocol synchronization was lost")
 
     async def _copy_out(self, copy: CopyOut) -> None:
         backend.copy_out_response(
@@ -718,40 +796,3 @@ class Connection:
             if len(self.out) >= self.settings.output_bytes_flush:
                 await self._give_way()
         self.out += backend.COPY_DONE
-
-
-def _check_text_parameters(message: m.Bind) -> None:
-    """Check what may be checked of parameters without their types.
-
-    Raises CharacterNotInRepertoire (22021) for bad text, InvalidParameterValue (22023) for a bad
-    format code.
-    """
-    if message.parameter_formats in _TEXT_ONLY:
-        for value in message.parameters:
-            if value is not None and (not value.isascii() or b"\0" in value):
-                _check_parameters_one_by_one(message)
-    elif message.parameter_formats != _BINARY_ONLY:
-        _check_parameters_one_by_one(message)
-
-
-def _check_parameters_one_by_one(message: m.Bind) -> None:
-    codes = message.parameter_formats
-    if len(codes) <= 1:
-        codes = (codes or (TEXT_FORMAT,)) * len(message.parameters)
-    for number, (value, code) in enumerate(zip(message.parameters, codes, strict=True), 1):
-        try:
-            if code not in FORMAT_CODES:
-                raise InvalidParameterValue(f"unsupported format code: {code}")
-            if value is not None and code == TEXT_FORMAT:
-                decode_utf8(value)
-        except SqlError as error:
-            portal = f'portal "{message.portal}"' if message.portal else "unnamed portal"
-            error.where = f"{portal} parameter ${number}"
-            raise
-
-
-def _log_unless_expected(error: Exception) -> None:
-    if isinstance(error, StorageError):
-        _LOGGER.error("statement failed: %s", error)
-    elif not isinstance(error, SqlError | FatalError):
-        _LOGGER.error("statement failed with an unexpected error", exc_info=error)

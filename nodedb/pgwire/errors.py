@@ -8,6 +8,9 @@ is ours: the client sees a bare XX000, the log sees the traceback.
 Source: PostgreSQL docs, "Error and Notice Message Fields".
 """
 
+import logging
+from typing import Final
+
 from nodedb.errors import (
     DiskFull,
     LogCorrupted,
@@ -19,6 +22,8 @@ from nodedb.pgwire import sqlstate
 from nodedb.session.api import Notice
 from sql import errors as sql_errors
 from sql.errors import ProtocolViolation, SqlError
+
+_LOGGER: Final = logging.getLogger("nodedb.pgwire")
 
 
 class FatalError(Exception):
@@ -91,3 +96,11 @@ def notice_fields(notice: Notice) -> list[tuple[bytes, str]]:
 
 def _fields(severity: str, code: str, message: str) -> list[tuple[bytes, str]]:
     return [(b"S", severity), (b"V", severity), (b"C", code), (b"M", message)]
+
+
+def log_unless_expected(error: Exception) -> None:
+    """Log what a client is told without its being the client's fault."""
+    if isinstance(error, StorageError):
+        _LOGGER.error("statement failed: %s", error)
+    elif not isinstance(error, SqlError | FatalError):
+        _LOGGER.error("statement failed with an unexpected error", exc_info=error)

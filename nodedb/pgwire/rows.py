@@ -106,7 +106,7 @@ def _compile(shape: str) -> Callable[..., RowEncoder]:
         "COUNT": len(shape).to_bytes(2, "big"),
     }
     exec(_source(shape), names)  # noqa: S102  only column kinds and numbers are in the source
-    maker: Callable[..., RowEncoder] = names["make"]
+    maker: Callable[..., RowEncoder] = names.pop("make")
     return maker
 
 

@@ -9,9 +9,10 @@ Source: PostgreSQL docs, "Message Flow".
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
-from sql.types.base import Row, SqlType
+from nodedb.waiter import Waiter
+from sql.types.base import Datum, Row, SqlType
 
 
 class ResultColumn(NamedTuple):
@@ -85,6 +86,7 @@ class Result:
     """
 
     __slots__ = (
+        "__weakref__",
         "columns",
         "copy_in",
         "copy_out",
@@ -146,6 +148,31 @@ class AnswerAtOnce(Protocol):
         """The command tag."""
 
 
+StepOutcome = Waiter[int] | Literal[True] | None
+"""True: done. A waiter: done but for the commit. None: declined, nothing has happened."""
+
+
+class Step(Protocol):
+    """A prepared statement that runs in one plain call, between two turns of the loop.
+
+    ``columns`` is None for no rows, the same object each time. ``rows`` and ``tag`` are the answer
+    of the last run.
+    """
+
+    columns: tuple[ResultColumn, ...] | None
+    rows: Sequence[Row]
+    tag: str
+
+    def run(self, values: Sequence[bytes | None], formats: Sequence[int]) -> StepOutcome:
+        """Execute with parameters as they came. Raises only what a commit raises."""
+
+    def run_with(self, parameters: tuple[Datum, ...]) -> StepOutcome:
+        """Execute with parameters that are datums."""
+
+    def finish(self) -> None:
+        """Complete a run whose waiter is done. Raises what the commit failed with."""
+
+
 class FrontEndSession(Protocol):
     """One connection's session after authentication."""
 
@@ -172,24 +199,23 @@ class FrontEndSession(Protocol):
     def take_notifications(self) -> list[Notification]:
         """Return and forget the notifications that may be delivered now (never inside a block)."""
 
-    def execute_at_once(
-        self, statement: str, values: Sequence[bytes | None], formats: Sequence[int]
-    ) -> "AnswerAtOnce | None":
-        """Bind, execute and sync a prepared statement in one step, if it is that simple.
+    @property
+    def has_asynchronous(self) -> bool:
+        """Tell whether one of the three methods above might return something."""
 
-        None changes nothing.
-        """
+    def step(self, name: str) -> Step | None:
+        """Return what runs a prepared statement in one plain call, None if it takes more."""
+
+    def query_step(self, text: str) -> tuple[Step, tuple[Datum, ...]] | None:
+        """Return the step and the parameters of a simple query, if it has such."""
 
     async def execute_in_one_step(
         self, statement: str, values: Sequence[bytes | None], formats: Sequence[int]
-    ) -> "AnswerAtOnce | None":
-        """Do the same for a statement that may have to wait.
+    ) -> AnswerAtOnce | None:
+        """Bind, execute and sync a prepared statement that may have to wait, but is simple.
 
         None changes nothing, errors are as of ``execute``.
         """
-
-    def query_at_once(self, text: str) -> "AnswerAtOnce | None":
-        """Run a simple query in one step, if it is that simple; None changes nothing."""
 
     def simple_statements(self, text: str) -> list[Any]:
         """Split and parse a simple query into opaque handles.

@@ -1,19 +1,40 @@
-"""EXECUTE's arguments and EXPLAIN's result shape: what several statements need."""
+"""EXECUTE's arguments, parameters inside utility statements, EXPLAIN's result shape."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from nodedb.gateway.plan_cache import is_dml
 from nodedb.session.api import ResultColumn
+from nodedb.session.prepared import PreparedStatement
+from sql.ast import utility as u
+from sql.ast.ddl import CreateTableAs
 from sql.binder import bind_expression
 from sql.errors import SqlSyntaxError
 from sql.types.catalog import JSON, TEXT
 
 if TYPE_CHECKING:
-    from nodedb.session.prepared import PreparedStatement
     from nodedb.session.session import Session
-    from sql.ast import utility as u
-    from sql.types.base import Datum
+    from sql.types.base import Datum, SqlType
+
+PARAMETRIZED: Final = (u.DeclareCursor, u.Explain)
+"""Utility statements whose query may have parameters."""
+
+
+def wrapped_parameters(
+    session: Session,
+    statement: u.DeclareCursor | u.Explain,
+    declared: tuple[SqlType | None, ...],
+) -> tuple[SqlType, ...]:
+    """Plan the query that a statement carries; returns the types of its parameters."""
+    query = statement.query if isinstance(statement, u.DeclareCursor) else statement.statement
+    if isinstance(query, (u.DeclareCursor, CreateTableAs)):
+        query = query.query
+    if not is_dml(query):
+        return ()
+    carried = PreparedStatement("", "", query, declared)
+    session.plan_prepared(carried)
+    return carried.parameter_types
 
 
 def explain_columns(statement: u.Explain) -> tuple[ResultColumn, ...]:

@@ -12,7 +12,7 @@ pages.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from nodedb.catalog.changes import CatalogOverlay, IdAllocator
 from nodedb.catalog.changes import Mark as OverlayMark
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from nodedb.session.settings import Settings
     from nodedb.txn.manager import TransactionManager
     from nodedb.txn.transaction import Mark, Transaction
-    from nodedb.waiter import Interrupts
-    from sql.catalog.descriptor import ForeignKey
+    from nodedb.waiter import Interrupts, Waiter
+    from sql.catalog.descriptor import ForeignKey, Index
 
+PLAIN_WRITES_MAX: Final = 256
+"""A transaction of more writes is committed by a coroutine, which lets others in between."""
 BlockState = Literal["idle", "implicit", "open", "failed"]
 
 
@@ -39,6 +41,7 @@ class _Savepoint(NamedTuple):
     settings: int
     cleared: int
     deferred: DeferredChecks
+    deferral: tuple[bool | None, dict[int, bool]]
     on_commit: int
     on_rollback: int
     portals: int
@@ -68,13 +71,14 @@ class TransactionBlock:
         self.started_at = 0
         self.deferred = DeferredChecks(self._is_deferred)
         self._all_deferred: bool | None = None
-        self._deferred_by_name: dict[str, bool] = {}
+        self._deferred_by_id: dict[int, bool] = {}
         self._savepoints: list[_Savepoint] = []
         self.on_commit: list[Callable[[], None]] = []
         self.on_rollback: list[Callable[[], None]] = []
         self.user_name = ""
         self.has_snapshot = False
         """A statement of the transaction has read or written: its characteristics are settled."""
+        self._commit_waiter: Waiter[int] | None = None
         self.portal_count = 0
         """Portals made so far: a savepoint's rollback drops the younger ones."""
         self.on_portals_lost: Callable[[int], None] = lambda _: None
@@ -90,6 +94,7 @@ class TransactionBlock:
         """Return the running transaction, starting an implicit one if there is none."""
         if self.transaction is None:
             self.transaction = self._manager.begin(self._process_id, self._interrupts)
+            self.transaction.defers = self._is_index_deferred
             self.started_at = now
             self.has_snapshot = False
             if self.state == "idle":
@@ -147,6 +152,7 @@ class TransactionBlock:
         index = 0
         if transaction is not None:
             try:
+                await self._manager.prepare_commit(transaction)
                 change = self._catalog_change(overlay)
                 index = await self._manager.commit(transaction, change)
             except BaseException:
@@ -157,6 +163,47 @@ class TransactionBlock:
         for callback in callbacks:
             callback()
         return index
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether committing it means rows alone: nothing to check, to call or to publish."""
+        transaction, overlay = self.transaction, self.overlay
+        return (
+            transaction is not None
+            and not transaction.cleared
+            and not self.has_waiting_checks
+            and len(transaction.writes) <= PLAIN_WRITES_MAX
+            and not self.on_commit
+            and (overlay is None or not overlay.is_changed)
+        )
+
+    def commit_rows(self) -> Waiter[int] | None:
+        """Begin to commit a plain transaction; None when it is over already, having no rows.
+
+        Otherwise ``finish_commit`` follows when the waiter is done. On an error nothing was
+        committed and the block is idle.
+        """
+        assert self.transaction is not None
+        try:
+            self._commit_waiter = self._manager.commit_rows(self.transaction)
+        except BaseException:
+            self.rollback()
+            raise
+        if self._commit_waiter is None:
+            self._finish(committed=True)
+        return self._commit_waiter
+
+    def finish_commit(self) -> None:
+        """End the block whose rows are decided. Raises what the commit failed with."""
+        waiter, transaction = self._commit_waiter, self.transaction
+        assert waiter is not None
+        assert transaction is not None
+        self._commit_waiter = None
+        self._manager.end_commit(transaction, waiter)
+        if waiter.error is not None:
+            self.rollback()
+            raise waiter.error
+        self._finish(committed=True)
 
     def _catalog_change(self, overlay: CatalogOverlay | None) -> bytes | None:
         """Check DDL against the newest catalog.
@@ -184,12 +231,18 @@ class TransactionBlock:
         self.state = "idle"
         self.transaction = None
         self.overlay = None
-        self.deferred = DeferredChecks(self._is_deferred)
+        if len(self.deferred):
+            self.deferred = DeferredChecks(self._is_deferred)
         self._all_deferred = None
-        self._deferred_by_name = {}
-        self._savepoints.clear()
-        self.on_commit = []
-        self.on_rollback = []
+        if self._deferred_by_id:
+            self._deferred_by_id = {}
+        if self._savepoints:
+            self._savepoints.clear()
+        # New lists, for the caller of commit goes on with the old ones.
+        if self.on_commit:
+            self.on_commit = []
+        if self.on_rollback:
+            self.on_rollback = []
         self._settings.end_transaction(committed=committed)
 
     def fail(self) -> None:
@@ -211,10 +264,22 @@ class TransactionBlock:
     # Deferred constraints
 
     def _is_deferred(self, key: ForeignKey) -> bool:
-        named = self._deferred_by_name.get(key.name)
-        if named is not None:
-            return named
-        return key.initially_deferred if self._all_deferred is None else self._all_deferred
+        return self._defers(key.id, initially=key.initially_deferred)
+
+    def _is_index_deferred(self, index: Index) -> bool:
+        return self._defers(index.constraint_id, initially=index.initially_deferred)
+
+    def _defers(self, constraint_id: int, *, initially: bool) -> bool:
+        chosen = self._deferred_by_id.get(constraint_id, self._all_deferred)
+        return initially if chosen is None else chosen
+
+    @property
+    def has_waiting_checks(self) -> bool:
+        """Tell whether deferred constraints have something to check before COMMIT."""
+        if len(self.deferred):
+            return True
+        transaction = self.transaction
+        return transaction is not None and bool(transaction.deferred or transaction.unchecked)
 
     def _copied(self, checks: DeferredChecks) -> DeferredChecks:
         """Return the same waiting checks a second time."""
@@ -224,13 +289,13 @@ class TransactionBlock:
             copy.add(kind, constraint, source, keys)
         return copy
 
-    def set_constraints(self, names: list[str], *, deferred: bool) -> None:
-        """SET CONSTRAINTS; [] means ALL."""
-        if names:
-            self._deferred_by_name.update(dict.fromkeys(names, deferred))
-        else:
+    def set_constraints(self, ids: list[int] | None, *, deferred: bool) -> None:
+        """SET CONSTRAINTS for the constraints of these OIDs; None means ALL."""
+        if ids is None:
             self._all_deferred = deferred
-            self._deferred_by_name.clear()
+            self._deferred_by_id.clear()
+        else:
+            self._deferred_by_id.update(dict.fromkeys(ids, deferred))
 
     # Savepoints
 
@@ -247,6 +312,7 @@ class TransactionBlock:
                 self._settings.mark(),
                 len(self.transaction.cleared),
                 self._copied(self.deferred),
+                (self._all_deferred, self._deferred_by_id.copy()),
                 len(self.on_commit),
                 len(self.on_rollback),
                 self.portal_count,
@@ -277,6 +343,8 @@ class TransactionBlock:
         self._manager.rollback_to(self.transaction, savepoint.mark, release_locks=True)
         del self.transaction.cleared[savepoint.cleared :]
         self.deferred = self._copied(savepoint.deferred)
+        self._all_deferred = savepoint.deferral[0]
+        self._deferred_by_id = savepoint.deferral[1].copy()
         if self.overlay is not None:
             if savepoint.overlay is None:
                 self.overlay = None

@@ -60,6 +60,8 @@ def command_name(statement: Any) -> str:
             )
         case d.Grant():
             return "GRANT" if statement.is_grant else "REVOKE"
+        case d.GrantRole(is_alter=True):
+            return "ALTER ROLE"
         case d.GrantRole():
             return "GRANT ROLE" if statement.is_grant else "REVOKE ROLE"
         case _:

@@ -12,9 +12,9 @@ Source: PostgreSQL docs, "COPY".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from nodedb.session.copy_columns import FieldInput, column_input
 from sql.ast.query import ColumnRef, Expression
 from sql.ast.walk import walk
 from sql.binder import bind_expression
@@ -22,24 +22,21 @@ from sql.binder.bound import BoundExpr, ColumnVar, Const, OutputColumn
 from sql.errors import InvalidColumnReference, SqlError, UniqueViolation
 from sql.executor.foreign_keys import ForeignKeyWork
 from sql.planner.codegen import condition_function, row_function
-from sql.planner.modify import verify_function
+from sql.planner.modify import verify_rows_function
 from sql.planner.tables import bind_defaults, bind_target, table_access
-from sql.types.base import Datum, Row
-from sql.types.catalog import INT2, INT4, INT8, TEXT, VARCHAR
 from sql.types.io import FormatContext, binary_input, text_input
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nodedb.session.session import Session
     from sql.catalog.descriptor import Column, Table
+    from sql.types.base import Row
 
 ROWS_PER_INSERT: Final = 1000
 _CONTEXT_CHARACTERS_MAX: Final = 100
 _NOBODYS_FAULT: Final = ("40", "55", "57")
 """Classes of errors that no row has caused: deadlocks, lock timeouts, cancellations."""
-_INTEGER_LIMITS: Final = {INT2.oid: 2**15 - 1, INT4.oid: 2**31 - 1, INT8.oid: 2**63 - 1}
-
-FieldInput = Callable[[Any], Datum]
-ColumnInput = Callable[[Sequence[Any]], Sequence[Datum]]
 
 
 class _NoTargets:
@@ -64,9 +61,11 @@ class RowSink:
         self._session = session
         self._table = table
         self._access = table_access(catalog, table)
+        given = [column.position for column in columns]
+        self._is_whole = given == list(range(len(table.columns)))
         self._fill = _fill_function(table, columns, catalog)
         self._condition = None if where is None else _condition(table, where, catalog)
-        self._verify = verify_function(bind_target(table, catalog), catalog).call
+        self._verify = verify_rows_function(bind_target(table, catalog), catalog).call
         work = ForeignKeyWork.of(table, catalog, _NoTargets())
         self._changes = None if work is None or not work.outgoing else work.begin()
         self._context: Any = None
@@ -76,8 +75,10 @@ class RowSink:
         """Check privileges and take the table lock before any data flows."""
         self._context = await self._session.new_context((), plan)
 
-    async def complete(self, rows: Sequence[Row]) -> list[Row]:
+    async def complete(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Return the whole rows, one for each: defaults are evaluated here, and only here."""
+        if self._is_whole:
+            return rows
         fill, context = self._fill, self._context
         complete = fill.call
         if fill.is_async:
@@ -93,7 +94,7 @@ class RowSink:
                 rows = [row for row in rows if await check(row, context)]
             else:
                 rows = [row for row in rows if check(row, context)]
-        verified = [verify(row, context) for row in rows]
+        verified: Sequence[Row] = verify(rows, context)
         store = context.store
         for start in range(0, len(verified), ROWS_PER_INSERT):
             try:
@@ -107,8 +108,12 @@ class RowSink:
         self.count += len(verified)
 
     async def finish(self) -> None:
-        """All rows are in: check the foreign keys."""
-        self._session.end_command()
+        """All rows are in: check deferrable keys, then the foreign keys."""
+        try:
+            self._session.end_command()
+        except UniqueViolation as error:
+            error.schema = self._session.catalog().schema_name(self._table.schema_id)
+            raise
         if self._changes is not None:
             context = await self._session.new_context((), None)
             await self._changes.work.finish(self._changes, context)
@@ -139,7 +144,14 @@ def _condition(table: Table, where: Expression, catalog: Any) -> Any:
         for c in table.columns
         if not c.dropped and not c.hidden
     )
-    bound = bind_expression(where, columns, catalog, purpose="copy", relation=table.name)
+    bound = bind_expression(
+        where,
+        columns,
+        catalog,
+        purpose="copy",
+        relation=table.name,
+        collations=[c.collation for c in table.columns if not c.dropped and not c.hidden],
+    )
     _refuse_generated(table, where)
     return condition_function(
         bound, {c.position: f"row[{c.position}]" for c in table.columns}, None
@@ -180,7 +192,7 @@ class ChunkReader:
         else:
             self._fields = [_field_input(c, context) for c in columns]
         self._inputs = [
-            _column_input(None if binary else c, field)
+            column_input(None if binary else c, field)
             for c, field in zip(columns, self._fields, strict=True)
         ]
 
@@ -250,34 +262,3 @@ def _shortened(text: str) -> str:
 def _field_input(column: Column, context: FormatContext) -> FieldInput:
     convert, typmod = text_input(column.type, context), column.typmod
     return lambda text: convert(text, typmod)
-
-
-def _column_input(column: Column | None, field: FieldInput) -> ColumnInput:
-    """Return what converts a whole column; None reads fields of the binary format."""
-
-    def convert(values: Sequence[Any]) -> Sequence[Datum]:
-        return [None if value is None else field(value) for value in values]
-
-    if column is None:
-        return convert
-    if column.type.oid in (TEXT.oid, VARCHAR.oid) and column.typmod < 0:
-        return lambda values: values
-    limit = _INTEGER_LIMITS.get(column.type.oid)
-    return convert if limit is None else _integers(convert, limit)
-
-
-def _integers(convert: ColumnInput, limit: int) -> ColumnInput:
-    """Read plain digits at the speed of ``int``; signs, blanks, NULLs and faults as always."""
-
-    def read(values: Sequence[str | None]) -> Sequence[Datum]:
-        try:
-            digits = "".join(values)  # type: ignore[arg-type]  # None raises TypeError, which is the point
-        except TypeError:
-            return convert(values)
-        if digits.isascii() and digits.isdigit() and "" not in values:
-            numbers = list(map(int, values))  # type: ignore[arg-type]  # no None got here
-            if max(numbers) <= limit:
-                return numbers
-        return convert(values)
-
-    return read

@@ -9,6 +9,7 @@ Source: PostgreSQL docs, "COPY", "COPY Operations" (protocol).
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from nodedb.session.api import CopyIn, Result
@@ -38,6 +39,7 @@ from sql.errors import (
     UndefinedTable,
     WrongObjectType,
 )
+from sql.functions.reg import is_index_name
 from sql.types.catalog import BOOL, INT2, INT4, INT8
 from sql.types.io import binary_output, text_output
 
@@ -72,6 +74,8 @@ def _copy_table(session: Session, statement: u.Copy) -> Table | View:
     assert name is not None
     relation = session.catalog().find_relation(name)
     verb = "to" if statement.is_from else "from"
+    if relation is None and is_index_name(session.catalog(), name):
+        raise WrongObjectType(f'"{name.name}" is an index')
     if relation is None:
         shown = f"{name.schema}.{name.name}" if name.schema else name.name
         raise UndefinedTable(f'relation "{shown}" does not exist')
@@ -226,7 +230,9 @@ class _CopyOut:
         self.column_count = len(columns)
         self._session = session
         self._portal = portal
-        self._result = result
+        # The result owns us. Were it strong, a client that leaves amid its rows would leave them
+        # to the collector, which comes late.
+        self._result = weakref.ref(result)
         self._count = 0
         self._pending: list[bytes] = []
         self._prefix = b""
@@ -249,6 +255,11 @@ class _CopyOut:
         if parsed.options.header:
             self._pending.append(header_row(parsed.options, make(parsed.options)))
 
+    def _set_tag(self, tag: str) -> None:
+        result = self._result()
+        if result is not None:
+            result.tag = tag
+
     async def next_chunk(self) -> list[bytes]:
         """Return the next rows, one message each; [] at the end."""
         chunk, self._pending = self._pending, []
@@ -262,7 +273,7 @@ class _CopyOut:
             self._portal.execution = None
             self._session.end_command()
             self._session.count_rows(self._count)
-            self._result.tag = f"COPY {self._count}"
+            self._set_tag(f"COPY {self._count}")
             if self._trailer is not None:
                 chunk.append(self._prefix + self._trailer)
             return chunk

@@ -7,15 +7,17 @@ transaction's buffer, so they commit or vanish with the catalog change. Implemen
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from nodedb.kv.keys import index_prefix, storage_prefix
 from nodedb.kv.locks import ACCESS_EXCLUSIVE
-from nodedb.session import schema_rows
+from nodedb.session import constraints, schema_rows
 from nodedb.session.settings import BY_NAME, join_values
+from sql.errors import ObjectInUse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from nodedb.catalog.changes import CatalogOverlay
     from nodedb.catalog.session_catalog import SessionCatalog
@@ -31,11 +33,22 @@ class SessionDdlEnvironment:
     def __init__(self, session: Session, *, in_block: bool) -> None:
         self._session = session
         self._in_block = in_block
+        self._first_schema = ""
 
     @property
     def catalog(self) -> SessionCatalog:
         """The session's view over the overlay's present snapshot."""
-        return self._session.catalog()
+        catalog = self._session.catalog()
+        return catalog.searching_first(self._first_schema) if self._first_schema else catalog
+
+    @contextmanager
+    def search_first(self, schema: str) -> Iterator[None]:
+        """Look names up in a schema before the search path, while the context lasts."""
+        before, self._first_schema = self._first_schema, schema
+        try:
+            yield
+        finally:
+            self._first_schema = before
 
     @property
     def overlay(self) -> CatalogOverlay:
@@ -103,6 +116,13 @@ class SessionDdlEnvironment:
         manager = session.node.transactions
         if not manager.locks.try_acquire(transaction, table_id, lock_mode):
             await manager.wait_for_lock(transaction, table_id, lock_mode)
+
+    def require_unused(self, table: Table, command: str) -> None:
+        """Refuse a command on a table while deferred checks of its rows wait (55006)."""
+        if constraints.are_waiting(self._session, table.id):
+            raise ObjectInUse(
+                f'cannot {command} "{table.name}" because it has pending trigger events'
+            )
 
     async def missing_value(self, column: Column) -> bytes | None:
         """Evaluate a new column's default once; None: volatile."""

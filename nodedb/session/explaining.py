@@ -37,6 +37,8 @@ def _options(statement: u.Explain) -> ExplainOptions:
         name = option.name.lower()
         value = option.value.lower() if isinstance(option.value, str) else option.value
         if name == "format":
+            if value is None:
+                raise SqlSyntaxError("format requires a parameter")
             if value not in ("text", "json", "xml", "yaml"):
                 raise InvalidParameterValue(
                     f'unrecognized value for EXPLAIN option "format": "{option.value}"',
@@ -70,9 +72,9 @@ async def explain(session: Session, statement: u.Explain, portal: Portal) -> Res
         prepared = session.statement(target.name)
         parameters = await evaluate_arguments(session, prepared, target)
     elif isinstance(target, (CreateTableAs, u.DeclareCursor)):
-        prepared = PreparedStatement("", "", target.query, ())
+        prepared = PreparedStatement("", "", target.query, portal.prepared.parameter_types)
     else:
-        prepared = PreparedStatement("", "", target, portal.prepared.declared_types)
+        prepared = PreparedStatement("", "", target, portal.prepared.parameter_types)
     started = session.node.clock.monotonic()
     plan = session.plan_prepared(prepared)
     planning_us = int((session.node.clock.monotonic() - started) * 1_000_000)

@@ -76,6 +76,7 @@ class SessionManager:
         self.virtual_tables = virtual_tables
         self.schedule = schedule
         self.clock = clock
+        self.started_us = clock.wall_us()
         self.make_scram_secret = make_scram_secret
         self.collect_garbage = collect_garbage
         self.plans = PlanCache()

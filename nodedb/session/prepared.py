@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sql.errors import CharacterNotInRepertoire, ProtocolViolation
 from sql.types.base import Datum, Row, SqlType
+from sql.types.catalog import INT2, INT4, INT8
 from sql.types.io import FormatContext, binary_input, text_input
 
 if TYPE_CHECKING:
     from nodedb.gateway.plan_cache import PreparedPlan
     from nodedb.session.api import ResultColumn
     from sql.ast.utility import Statement
+    from sql.executor.pace import Pace
 
 Decoder = Callable[[bytes], Datum]
+_INTEGER_LIMITS: Final = {INT2: 1 << 15, INT4: 1 << 31, INT8: 1 << 63}
+_DIGITS_MAX: Final = 20
 
 
 class PreparedStatement:
@@ -111,6 +115,21 @@ def _text_decoder(sql_type: SqlType, context: FormatContext) -> Decoder:
                 f'invalid byte sequence for encoding "UTF8": 0x{value[error.start]:02x}'
             ) from error
 
+    limit = _INTEGER_LIMITS.get(sql_type)
+    return decode if limit is None else _integer_decoder(decode, limit)
+
+
+def _integer_decoder(general: Decoder, limit: int) -> Decoder:
+    """Read plain decimal integers without a detour over text; leave the rest to ``general``."""
+
+    def decode(value: bytes) -> Datum:
+        digits = value[1:] if value[:1] == b"-" else value
+        if digits.isdigit() and len(digits) < _DIGITS_MAX:
+            number = int(value)
+            if -limit <= number < limit:
+                return number
+        return general(value)
+
     return decode
 
 
@@ -120,6 +139,7 @@ class Portal:
     __slots__ = (
         "buffer",
         "created_at",
+        "dropped",
         "execution",
         "finished",
         "formats",
@@ -128,7 +148,10 @@ class Portal:
         "is_failed",
         "is_held",
         "is_scrollable",
+        "keeps_all",
+        "kept_bytes",
         "name",
+        "pace",
         "parameters",
         "position",
         "prepared",
@@ -157,6 +180,11 @@ class Portal:
         self.is_held = False
         self.is_binary = False
         self.is_scrollable = False
+        self.keeps_all = False
+        self.pace: Pace | None = None
+        self.dropped = 0
+        """Rows that a cursor has read and no longer keeps: ``buffer`` begins after them."""
+        self.kept_bytes = 0
         self.is_failed = False
         self.was_committed = False
         self.serial = 0

@@ -7,20 +7,21 @@ buffer. Rewrites and checks are ordinary plans made from small ASTs (``INSERT ..
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from nodedb.session.prepared import Portal, PreparedStatement
 from nodedb.storage.row_codec import row_codec
+from nodedb.txn.deferred import keys_to_check
 from sql.ast import query as q
 from sql.binder import bind_expression
 from sql.binder.bound import BoundExpr, ColumnVar, Const, OutputColumn
 from sql.errors import CheckViolation, ForeignKeyViolation, NotNullViolation, UniqueViolation
 from sql.functions.context import ExecutionContext
-from sql.planner.codegen import row_function
-from sql.planner.modify import verify_function
+from sql.planner.codegen import batch_function
+from sql.planner.modify import verify_rows_function
 from sql.planner.tables import bind_defaults, bind_target, table_access
 from sql.planner.walk import is_volatile
 from sql.types.base import Row
@@ -59,13 +60,13 @@ async def _scan(session: Session, table: Table) -> Any:
     return context.store.scan(table), context
 
 
-RowConverter = Callable[[Row, ExecutionContext], Awaitable[Row]]
+RowsConverter = Callable[[list[Row], ExecutionContext], Awaitable[Sequence[Row]]]
 
 
-def _row_converter(
+def _rows_converter(
     session: Session, old: Table, new: Table, conversions: Mapping[int, q.Expression]
-) -> RowConverter:
-    """Compile what turns a row of ``old`` into a verified row of ``new``."""
+) -> RowsConverter:
+    """Compile what turns rows of ``old`` into verified rows of ``new``."""
     catalog = session.catalog()
     old_columns = tuple(OutputColumn(c.position, c.name, c.type, c.typmod) for c in old.columns)
     added = tuple(c.position for c in new.columns if c.position >= len(old.columns))
@@ -84,6 +85,7 @@ def _row_converter(
                     purpose="using",
                     relation=old.name,
                     column=column.name,
+                    collations=[c.collation for c in old.columns],
                 )
             )
         elif column.dropped:
@@ -92,15 +94,15 @@ def _row_converter(
             expressions.append(ColumnVar(column.position, column.type, column.typmod))
         else:
             expressions.append(defaults[column.position])
-    compute = row_function(expressions, {n: f"row[{n}]" for n in range(len(old.columns))}, None)
+    compute = batch_function([], expressions, range(len(old.columns)), None)
     checked = tuple(check for check in new.checks if check.validated)
-    verify = verify_function(
+    verify = verify_rows_function(
         bind_target(msgspec.structs.replace(new, checks=checked), catalog), catalog
     )
 
-    async def convert(row: Row, context: ExecutionContext) -> Row:
-        made = compute.call(row, context)
-        verified: Row = verify.call(await made if compute.is_async else made, context)
+    async def convert(rows: list[Row], context: ExecutionContext) -> Sequence[Row]:
+        made = compute.call(rows, context)
+        verified: Sequence[Row] = verify.call(await made if compute.is_async else made, context)
         return verified
 
     return convert
@@ -111,11 +113,11 @@ async def rewrite_table(
 ) -> None:
     """Write every row of ``old`` in the form of ``new``, under its storage id."""
     cursor, context = await _scan(session, old)
-    convert = _row_converter(session, old, new, conversions)
+    convert = _rows_converter(session, old, new, conversions)
     access = table_access(session.catalog(), new)
     while batch := await cursor.next_batch():
         try:
-            rows = [await convert(row, context) for row in batch]
+            rows = await convert(batch, context)
         except NotNullViolation as error:
             raise _contains_nulls(error, new) from error
         except CheckViolation as error:
@@ -123,17 +125,29 @@ async def rewrite_table(
         try:
             await context.store.insert(access, rows)
         except UniqueViolation as error:
-            raise _is_duplicated(error, new) from error
+            raise _is_duplicated(session, error, new) from error
         await session.checkpoint()
+    _check_keys(session, new)
     session.end_command()
 
 
-def _is_duplicated(error: UniqueViolation, table: Table) -> UniqueViolation:
+def _check_keys(session: Session, table: Table) -> None:
+    """Check a rewritten table's keys, deferred ones too: its indexes are new."""
+    transaction = session.block.ensure_transaction(session.query_start)
+    try:
+        session.node.transactions.check_keys(
+            transaction, keys_to_check(transaction, lambda check: check.table_id == table.id)
+        )
+    except UniqueViolation as error:
+        raise _is_duplicated(session, error, table) from error
+
+
+def _is_duplicated(session: Session, error: UniqueViolation, table: Table) -> UniqueViolation:
     """Say it as index creation does: existing rows collide."""
     return UniqueViolation(
         f'could not create unique index "{error.constraint}"',
         detail=error.detail.replace(" already exists.", " is duplicated."),
-        schema=error.schema,
+        schema=session.catalog().schema_name(table.schema_id),
         table=table.name,
         constraint=error.constraint,
     )
@@ -168,7 +182,7 @@ async def backfill_index(session: Session, table: Table, index: Index) -> None:
         try:
             await store.add_index_entries(access._replace(table=only), index.index_id, batch)
         except UniqueViolation as error:
-            raise _is_duplicated(error, table) from error
+            raise _is_duplicated(session, error, table) from error
         await session.checkpoint()
     session.end_command()
 

@@ -23,13 +23,15 @@ from nodedb.catalog.ddl.execute import execute_ddl
 from nodedb.catalog.session_catalog import SessionCatalog
 from nodedb.clock import sql_timestamp
 from nodedb.gateway.plan_cache import PreparedPlan, as_dml, is_dml
-from nodedb.session import cursors, express, point, temporary
+from nodedb.session import constraints, cursors, express, point, temporary
 from nodedb.session.api import Notice, Notification, Result, ResultColumn, StatementDescription
+from nodedb.session.arguments import PARAMETRIZED, wrapped_parameters
 from nodedb.session.block import TransactionBlock
 from nodedb.session.command_names import command_name
 from nodedb.session.ddl_environment import SessionDdlEnvironment
 from nodedb.session.prepared import Portal, PreparedStatement
 from nodedb.session.services import Services
+from nodedb.session.steps import Step, step_of
 from nodedb.session.utility import UTILITY_CLASSES, execute_utility, utility_columns
 from nodedb.waiter import Interrupts, Waiter
 from sql.ast import utility as u
@@ -59,7 +61,7 @@ from sql.errors import (
     SqlError,
     UniqueViolation,
 )
-from sql.executor.foreign_keys import DEFERRED, run_deferred
+from sql.executor.foreign_keys import DEFERRED
 from sql.functions.context import ExecutionContext, MemoryBudget
 from sql.functions.reg import RegResolver
 from sql.parser import parse_statements
@@ -85,13 +87,14 @@ SLICE_SECONDS: Final = 0.01
 BATCH_MAX: Final = 1024
 NORMALIZED_CHARACTERS_MAX: Final = 16 * 1024
 NORMALIZED_LITERALS_MAX: Final = 64
-EXPRESS_ENTRIES_MAX: Final = 256
+QUERY_STEPS_MAX: Final = 256
 _LITERAL_TYPES: Final[dict[str, SqlType | None]] = {
     "int4": INT4,
     "int8": INT8,
     "numeric": NUMERIC,
     "string": None,
 }
+_STEP_STATEMENTS: Final = (u.Begin, Commit)
 _EXIT_STATEMENTS: Final = (Commit, Rollback, RollbackToSavepoint)
 # What neither reads nor writes rows, hence settles nothing about the transaction's snapshot.
 _NEEDS_NO_SNAPSHOT: Final = (
@@ -188,7 +191,10 @@ class Session:
         self._has_executed = False
         self.is_pipelined = False
         """Tell whether this extended-query batch has run statements in the transaction before."""
-        self._express: dict[tuple[str, tuple[str, ...]], tuple[PreparedStatement, object, int]] = {}
+        self._query_steps: dict[str, Step] = {}
+        self._normalized_steps: dict[
+            tuple[str, tuple[str, ...]], tuple[Step, PreparedStatement]
+        ] = {}
         self.statistics_text = ""
         settings.set_reg_resolver(_SessionRegResolver(self))
         self.point_context: ExecutionContext | None = None
@@ -221,6 +227,11 @@ class Session:
         """Return and forget the pending notices."""
         notices, self.notices = self.notices, []
         return notices
+
+    @property
+    def has_asynchronous(self) -> bool:
+        """Tell whether something waits to be taken by one of the three ``take_``."""
+        return bool(self.notices or self.notifications or self.settings.has_changes)
 
     def take_notifications(self) -> list[Notification]:
         """Return and forget the notifications that may be delivered now."""
@@ -339,12 +350,8 @@ class Session:
         values = self._literal_values(literals, prepared)
         if values is None:
             return None
-        if (
-            prepared.plan is not None
-            and prepared.plan.is_point_read
-            and prepared.plan_key is not None
-        ):
-            self._remember_express(template, kinds, prepared)
+        if prepared.plan is not None and prepared.plan_key is not None:
+            self._remember_normalized(template, kinds, prepared)
         assert prepared.statement is not None
         self.statistics_text = template
         return ParsedSimple(prepared.statement, text, Portal("", prepared, values, ()))
@@ -362,6 +369,8 @@ class Session:
             prepared = PreparedStatement("", statement.text, statement.statement, ())
             prepared.fixed_parameters = True
             portal = Portal("", prepared, (), ())
+            if is_last and not multiple and isinstance(statement.statement, _STEP_STATEMENTS):
+                self._remember_query(prepared)
             if is_dml(statement.statement) and self.block.state != "failed":
                 self._plan(prepared)
         result = await self._run(portal, 0, in_multi_statement=multiple)
@@ -388,49 +397,65 @@ class Session:
 
         result.finish = finish_and_commit
 
-    # Express
+    # Steps
 
-    def execute_at_once(
-        self, statement: str, values: Sequence[bytes | None], formats: Sequence[int]
-    ) -> express.ExpressAnswer | None:
-        """Answer a prepared point read on the spot, if that is all it is."""
-        return express.run_prepared(self, statement, values, formats)
+    def step(self, name: str) -> Step | None:
+        """Return what runs a prepared statement in one plain call, None if it takes more."""
+        prepared = self.prepared.get(name)
+        if prepared is None or (
+            prepared.plan is not None
+            and (
+                prepared.plan_snapshot is not self.node.metadata.catalog
+                or prepared.plan_epoch != self.settings.search_path_version
+            )
+        ):
+            return None
+        return step_of(self, prepared)
+
+    def query_step(self, text: str) -> tuple[Step, tuple[Datum, ...]] | None:
+        """Return the step of a simple query that has run before, and its literals."""
+        if len(text) > NORMALIZED_CHARACTERS_MAX:
+            return None
+        step = self._query_steps.get(text)
+        if step is not None:
+            return step, ()
+        found = normalize_literals(text)
+        if found is None:
+            return None
+        template, literals = found
+        known = self._normalized_steps.get((template, tuple([kind for kind, _ in literals])))
+        if known is None:
+            return None
+        step, prepared = known
+        parameters = self._literal_values(literals, prepared)
+        return None if parameters is None else (step, parameters)
 
     async def execute_in_one_step(
         self, statement: str, values: Sequence[bytes | None], formats: Sequence[int]
     ) -> express.ExpressAnswer | None:
-        """Bind, execute and sync a point statement, BEGIN or COMMIT.
+        """Bind, execute and sync a point statement, BEGIN or COMMIT, that may have to wait.
 
         None when it is something else.
         """
         return await express.run_step(self, statement, values, formats)
 
-    def query_at_once(self, text: str) -> express.ExpressAnswer | None:
-        """Answer a simple query on the spot, if it is a point read planned before."""
-        if self.block.state != "idle" or len(text) > NORMALIZED_CHARACTERS_MAX:
-            return None
-        found = normalize_literals(text)
-        if found is None:
-            return None
-        template, literals = found
-        known = self._express.get((template, tuple([kind for kind, _ in literals])))
-        if known is None:
-            return None
-        prepared, snapshot, epoch = known
-        if snapshot is not self.node.metadata.catalog or epoch != self.settings.search_path_version:
-            self._express.clear()
-            return None
-        parameters = self._literal_values(literals, prepared)
-        return None if parameters is None else express.run_simple(self, prepared, parameters)
+    def _remember_query(self, prepared: PreparedStatement) -> None:
+        """Keep the step of a simple query without literals: BEGIN, COMMIT."""
+        step = step_of(self, prepared)
+        if step is not None:
+            if len(self._query_steps) >= QUERY_STEPS_MAX:
+                self._query_steps.clear()
+            self._query_steps[prepared.text] = step
 
-    def _remember_express(
+    def _remember_normalized(
         self, template: str, kinds: tuple[str, ...], prepared: PreparedStatement
     ) -> None:
-        """Keep a normalised point read for ``query_at_once``."""
-        if len(self._express) >= EXPRESS_ENTRIES_MAX:
-            self._express.clear()
-        catalog = self.node.metadata.catalog
-        self._express[template, kinds] = (prepared, catalog, self.settings.search_path_version)
+        """Keep the step of a normalised simple query."""
+        step = step_of(self, prepared)
+        if step is not None:
+            if len(self._normalized_steps) >= QUERY_STEPS_MAX:
+                self._normalized_steps.clear()
+            self._normalized_steps[template, kinds] = step, prepared
 
     def _literal_values(
         self, literals: Sequence[tuple[str, str]], prepared: PreparedStatement
@@ -465,6 +490,8 @@ class Session:
             self.block.check_usable()
         if statement is not None and is_dml(statement):
             self._plan(prepared)
+        elif isinstance(statement, PARAMETRIZED):
+            prepared.parameter_types = wrapped_parameters(self, statement, declared)
         self.prepared[name] = prepared
 
     def statement(self, name: str) -> PreparedStatement:
@@ -705,12 +732,6 @@ class Session:
         self.settings.set_default("is_superuser", "on" if is_superuser else "off")
         self.settings.search_path_version += 1
 
-    async def set_constraints(self, names: list[str], *, deferred: bool) -> None:
-        """SET CONSTRAINTS: making them immediate runs what is queued."""
-        self.block.set_constraints(names, deferred=deferred)
-        if not deferred:
-            await self.run_deferred(only_immediate=True)
-
     def terminate(self) -> None:
         """End the session: its statement fails and the front end closes the connection."""
         if self.node.front_end is not None:
@@ -924,8 +945,11 @@ class Session:
         portal.execution = None
         execution.close()
         self.last_affected = execution.affected_rows
-        if self.block.transaction is not None:
-            self.node.transactions.end_statement(self.block.transaction)
+        transaction = self.block.transaction
+        if transaction is not None:
+            if transaction.unchecked:
+                await constraints.check_statement(self)
+            self.node.transactions.end_statement(transaction)
 
     async def _run_other(
         self, portal: Portal, statement: Statement, *, in_multi_statement: bool
@@ -969,8 +993,12 @@ class Session:
     async def commit(self) -> None:
         """Commit the running transaction, deferred checks first."""
         try:
-            if len(self.block.deferred) and self.block.state != "failed":
-                await self.run_deferred()
+            if self.block.has_waiting_checks and self.block.state != "failed":
+                await constraints.check_waiting(self)
+            if self.portals and self.block.state != "failed":
+                held = cursors.to_hold(self)
+                if held:
+                    await cursors.hold(self, held)
             if self.has_on_commit_tables:
                 await temporary.before_commit(self)
         except BaseException:
@@ -982,16 +1010,6 @@ class Session:
         await self.block.commit()
         if self.portals:
             self._close_cursors(committed=True)
-
-    async def run_deferred(self, *, only_immediate: bool = False) -> None:
-        """Run the queued constraint checks.
-
-        All at COMMIT, or those that SET CONSTRAINTS made immediate.
-        """
-        context = await self.new_context((), None)
-        deferred = self.block.deferred
-        chosen = (lambda key: not deferred.defers(key)) if only_immediate else None
-        await run_deferred(deferred, context, chosen)
 
     def rollback(self) -> None:
         """Roll the running transaction back."""
@@ -1037,7 +1055,7 @@ class Session:
         was_implicit = self.block.state in ("idle", "implicit")
         self.block.fail()
         if was_implicit:
-            self._drop_portals()
+            self._close_cursors(committed=False)
         self.end_work()
 
     async def close(self) -> None:
@@ -1050,6 +1068,13 @@ class Session:
         self.services.release_session_locks()
         self.node.forget(self)
         await self.node.drop_temporary(self)
+        # Session and parts refer to each other, so what is left waits for the collector, which
+        # comes late: it should not be much.
+        self.prepared.clear()
+        self._query_steps.clear()
+        self._normalized_steps.clear()
+        self.point_context = None
+        self._catalog = self._catalog_key = None
 
     # Time
 

@@ -21,8 +21,8 @@ from sql.errors import (
     InvalidParameterValue,
     UndefinedObject,
 )
-from sql.types.datetime import validate_time_zone
 from sql.types.io import FormatContext, RegResolver
+from sql.types.zone_setting import time_zone_setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -152,6 +152,8 @@ class Settings:
         self.idle_in_transaction_timeout_ms = 0
         self.idle_session_timeout_ms = 0
         self.log_min_duration_ms = -1
+        self.is_watched = False
+        """Tell whether a statement's time, or the time between two, has to be looked at."""
         self.query_memory_bytes = 0
         self.client_min_messages = "notice"
         for name, value in defaults.items():
@@ -163,7 +165,7 @@ class Settings:
     def set_default(self, name: str, value: str) -> None:
         """Change what RESET goes back to."""
         variable = self._variable(name)
-        self._defaults[name.lower()] = self._checked(variable, value)
+        self._defaults[name.lower()] = self._checked(variable, value, variable.name)
         self._refresh(name.lower())
 
     def set_reg_resolver(self, resolver: RegResolver) -> None:
@@ -240,7 +242,7 @@ class Settings:
         variable = self._variable(name)
         if not internal:
             self._check_context(variable)
-        text = self._default_of(key) if value is None else self._checked(variable, value)
+        text = self._default_of(key) if value is None else self._checked(variable, value, name)
         fixed = _FIXED_BY_DEFAULTS.get(key)
         if fixed is not None and fixed not in self._local:
             # A new default is for the transactions to come, not for the running one.
@@ -264,7 +266,7 @@ class Settings:
         """Raise what SET would: 42704 unknown, 22023 bad value, 55P02 fixed, 42501."""
         variable = self._variable(name)
         self._check_context(variable)
-        self._checked(variable, value)
+        self._checked(variable, value, name)
 
     def check_startup(self, name: str) -> None:
         """Raise what a start-up packet's setting earns that may not be set there.
@@ -277,12 +279,12 @@ class Settings:
 
     def checked(self, name: str, value: str) -> str:
         """Return a value in the form in which it is stored. Errors: 42704 unknown, 22023 bad."""
-        return self._checked(self._variable(name), value)
+        return self._checked(self._variable(name), value, name)
 
-    def _checked(self, variable: Variable, value: str) -> str:
+    def _checked(self, variable: Variable, value: str, name: str) -> str:
         if variable.name == "DateStyle":
             return date_style(variable.name, value, self.get("DateStyle"))
-        return _canonical(variable, value)
+        return _canonical(variable, value, name)
 
     def reset_all(self) -> None:
         """RESET ALL."""
@@ -409,7 +411,16 @@ def _set_search_path(settings: Settings, value: str) -> None:
 
 
 def _set_milliseconds(attribute: str) -> Callable[[Settings, str], None]:
-    return lambda settings, value: setattr(settings, attribute, int(value))
+    def change(settings: Settings, value: str) -> None:
+        setattr(settings, attribute, int(value))
+        settings.is_watched = bool(
+            settings.statement_timeout_ms
+            or settings.idle_in_transaction_timeout_ms
+            or settings.idle_session_timeout_ms
+            or settings.log_min_duration_ms >= 0
+        )
+
+    return change
 
 
 _REFRESH: Final[dict[str, Callable[[Settings, str], None]]] = {
@@ -439,15 +450,18 @@ _REFRESH: Final[dict[str, Callable[[Settings, str], None]]] = {
 }
 
 
-def _canonical(variable: Variable, value: str) -> str:
-    """Check a value and return it in the form that is stored."""
+def _canonical(variable: Variable, value: str, name: str) -> str:
+    """Check a value and return it in the form that is stored.
+
+    Messages about its form have the variable's name as it was written.
+    """
     special = _SPECIAL.get(variable.name.lower())
     if special is not None:
         return special(variable, value)
     if variable.kind == "bool":
-        return _canonical_bool(variable, value)
+        return _canonical_bool(value, name)
     if variable.kind in ("integer", "real"):
-        return _canonical_number(variable, value)
+        return _canonical_number(variable, value, name)
     if variable.kind == "enum":
         allowed = variable.values.split("/")
         lowered = value.lower()
@@ -461,22 +475,22 @@ def _canonical(variable: Variable, value: str) -> str:
         if lowered in _FALSE and "off" in allowed:
             return "off"
         raise InvalidParameterValue(
-            f'invalid value for parameter "{variable.name}": "{value}"',
+            f'invalid value for parameter "{name}": "{value}"',
             hint=f"Available values: {', '.join(allowed)}.",
         )
     return value
 
 
-def _canonical_bool(variable: Variable, value: str) -> str:
+def _canonical_bool(value: str, name: str) -> str:
     lowered = value.strip().lower()
     if lowered in _TRUE:
         return "on"
     if lowered in _FALSE:
         return "off"
-    raise InvalidParameterValue(f'parameter "{variable.name}" requires a Boolean value')
+    raise InvalidParameterValue(f'parameter "{name}" requires a Boolean value')
 
 
-def _canonical_number(variable: Variable, value: str) -> str:
+def _canonical_number(variable: Variable, value: str, name: str) -> str:
     text = value
     literal = _HEX_OR_OCTAL.match(value) if variable.kind == "integer" else None
     if literal is not None:
@@ -484,28 +498,28 @@ def _canonical_number(variable: Variable, value: str) -> str:
         text = f"{literal[1]}{int(literal[2], base)}{value[literal.end() :]}"
     match = _NUMBER_WITH_UNIT.match(text)
     if match is None:
-        raise InvalidParameterValue(f'invalid value for parameter "{variable.name}": "{value}"')
+        raise InvalidParameterValue(f'invalid value for parameter "{name}": "{value}"')
     number, unit = Decimal(match[1]), match[2]
     if unit:
-        number = number * _unit_scale(variable, unit, value)
+        number = number * _unit_scale(variable, unit, value, name)
     if variable.kind == "integer":
         number = number.to_integral_value("ROUND_HALF_EVEN")
         if not -_INTEGER_MAX - 1 <= number <= _INTEGER_MAX:
             raise InvalidParameterValue(
-                f'invalid value for parameter "{variable.name}": "{value}"',
+                f'invalid value for parameter "{name}": "{value}"',
                 hint="Value exceeds integer range.",
             )
     low, high = Decimal(variable.minimum or "-1e400"), Decimal(variable.maximum or "1e400")
     if not low <= number <= high:
         suffix = f" {variable.unit}" if variable.unit else ""
         raise InvalidParameterValue(
-            f'{number:f}{suffix} is outside the valid range for parameter "{variable.name}" '
+            f'{number:f}{suffix} is outside the valid range for parameter "{name}" '
             f"({variable.minimum} .. {variable.maximum})"
         )
     return str(int(number)) if variable.kind == "integer" else f"{number.normalize():f}"
 
 
-def _unit_scale(variable: Variable, unit: str, value: str) -> Decimal:
+def _unit_scale(variable: Variable, unit: str, value: str, name: str) -> Decimal:
     """Return by what a number in a unit is multiplied to be in the variable's own."""
     units = _MEMORY_UNITS if variable.unit in ("B", "kB", "MB", "8kB") else _TIME_UNITS
     scale, base = units.get(unit), units.get(variable.unit.removeprefix("8"))
@@ -516,7 +530,7 @@ def _unit_scale(variable: Variable, unit: str, value: str) -> Decimal:
             else ('"us", "ms", "s", "min", "h", and "d"')
         )
         raise InvalidParameterValue(
-            f'invalid value for parameter "{variable.name}": "{value}"',
+            f'invalid value for parameter "{name}": "{value}"',
             hint=f"Valid units for this parameter are {allowed}." if variable.unit else "",
         )
     return scale / (base * 8 if variable.unit == "8kB" else base)
@@ -591,7 +605,7 @@ def date_style(name: str, value: str, current: str) -> str:
 
 def _time_zone(variable: Variable, value: str) -> str:
     del variable
-    return validate_time_zone(value)
+    return time_zone_setting(value)
 
 
 def _ascii_name(variable: Variable, value: str) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from nodedb.clock import sql_timestamp
 from nodedb.kv.locks import MODE_NAMES, ROW_UPDATE
 from nodedb.session.settings import BY_NAME
-from sql.catalog.descriptor import Database, Role
+from sql.catalog.descriptor import Database, Role, Sequence
 from sql.types.array import ArrayValue
 
 if TYPE_CHECKING:
@@ -172,10 +173,21 @@ def _prepared(session: Session) -> list[Row]:
 
 
 def _cursors(session: Session) -> list[Row]:
+    """List the cursors, and the portals that the extended protocol made.
+
+    The unnamed one exists only while it runs what asks for this list: all else replaces it.
+    """
     return [
-        (p.name, p.query_text, p.is_held, p.is_binary, p.is_scrollable, p.created_at)
+        (
+            p.name,
+            p.query_text,
+            p.is_held,
+            p.is_binary,
+            p.is_scrollable,
+            p.created_at or session.query_start,
+        )
         for p in session.portals.values()
-        if p.is_cursor
+        if p.name or p.query_text == session.query_text
     ]
 
 
@@ -220,6 +232,22 @@ def _channels(session: Session) -> list[Row]:
     return [(channel,) for channel in session.node.notifications.channels(session)]
 
 
+def _sequence_values(session: Session) -> list[Row]:
+    """Return (OID, last value) of the sequences that have one and that the user may read."""
+    catalog, states = session.catalog(), session.node.sequences
+    result: list[Row] = []
+    for sequence in catalog.snapshot.all(Sequence):
+        if catalog.has_privilege(sequence, "rU"):
+            last_value, is_called = states.state(sequence)
+            if is_called:
+                result.append((sequence.id, last_value))
+    return result
+
+
+def _start_time(session: Session) -> list[Row]:
+    return [(sql_timestamp(session.node.started_us),)]
+
+
 _VIEWS: Final[dict[str, Callable[[Any], list[Row]]]] = {
     "pg_stat_activity": _activity,
     "pg_locks": _locks,
@@ -229,4 +257,6 @@ _VIEWS: Final[dict[str, Callable[[Any], list[Row]]]] = {
     "pg_stat_statements": _statements,
     "pg_stat_database": _databases,
     "pg_listening_channels": _channels,
+    "start time": _start_time,
+    "sequence values": _sequence_values,
 }

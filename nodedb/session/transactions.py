@@ -134,12 +134,17 @@ def _chain(session: Session, characteristics: tuple[str, str, str]) -> None:
     session.block.follow_isolation()
 
 
-def prepare_transaction(session: Session, statement: u.PrepareTransaction) -> Result:
+def prepare_transaction(
+    session: Session, statement: u.PrepareTransaction, *, in_multi_statement: bool
+) -> Result:
     """PREPARE TRANSACTION ends the block.
 
     There are no prepared transactions to commit or roll back.
     """
     if statement.action != "prepare":
+        if session.block.state == "open" or in_multi_statement:
+            verb = statement.action.upper()
+            raise ActiveSqlTransaction(f"{verb} PREPARED cannot run inside a transaction block")
         raise UndefinedObject(
             f'prepared transaction with identifier "{statement.gid}" does not exist'
         )
@@ -177,14 +182,3 @@ def set_transaction(session: Session, statement: u.SetTransaction) -> Result:
         return Result("SET")
     _apply_modes(session, modes)
     return Result("SET")
-
-
-async def set_constraints(session: Session, statement: u.SetConstraints) -> Result:
-    """SET CONSTRAINTS."""
-    if session.block.state != "open":
-        session.notice("WARNING", "25P01", "SET CONSTRAINTS can only be used in transaction blocks")
-        return Result("SET CONSTRAINTS")
-    await session.set_constraints(
-        [name.name for name in statement.names], deferred=statement.deferred
-    )
-    return Result("SET CONSTRAINTS")

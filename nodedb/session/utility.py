@@ -17,7 +17,14 @@ from nodedb.kv.locks import (
     SHARE_ROW_EXCLUSIVE,
     SHARE_UPDATE_EXCLUSIVE,
 )
-from nodedb.session import cluster_rows, copying, cursors, maintenance, transactions
+from nodedb.session import (
+    cluster_rows,
+    constraints,
+    copying,
+    cursors,
+    maintenance,
+    transactions,
+)
 from nodedb.session.api import Result, ResultColumn
 from nodedb.session.arguments import evaluate_arguments, explain_columns
 from nodedb.session.explaining import explain
@@ -36,6 +43,7 @@ from sql.errors import (
     UndefinedTable,
     WrongObjectType,
 )
+from sql.functions.reg import is_index_name
 from sql.types.catalog import TEXT
 
 if TYPE_CHECKING:
@@ -80,11 +88,13 @@ async def execute_utility(  # one case per statement
             session.block.rollback_to(statement.name)
             return Result("ROLLBACK")
         case u.PrepareTransaction():
-            return transactions.prepare_transaction(session, statement)
+            return transactions.prepare_transaction(
+                session, statement, in_multi_statement=in_multi_statement
+            )
         case u.SetTransaction():
             return transactions.set_transaction(session, statement)
         case u.SetConstraints():
-            return await transactions.set_constraints(session, statement)
+            return await constraints.set_constraints(session, statement)
         case u.SetVariable():
             return _set_variable(session, statement)
         case u.ShowVariable():
@@ -102,7 +112,9 @@ async def execute_utility(  # one case per statement
         case u.Deallocate():
             return _deallocate(session, statement)
         case u.DeclareCursor():
-            return await cursors.declare(session, statement, in_multi_statement=in_multi_statement)
+            return await cursors.declare(
+                session, statement, portal, in_multi_statement=in_multi_statement
+            )
         case u.Fetch():
             return await cursors.fetch(session, statement)
         case u.CloseCursor():
@@ -300,6 +312,11 @@ async def _lock_table(
 def _lockable(session: Session, name: QualifiedName) -> Table | View:
     """Find what LOCK TABLE names. Errors: 42P01, 42809 for what has no rows to lock."""
     found = session.catalog().find_relation(name)
+    if found is None and is_index_name(session.catalog(), name):
+        raise WrongObjectType(
+            f'cannot lock relation "{name.name}"',
+            detail="This operation is not supported for indexes.",
+        )
     if found is None:
         shown = f"{name.schema}.{name.name}" if name.schema else name.name
         raise UndefinedTable(f'relation "{shown}" does not exist')

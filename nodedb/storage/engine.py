@@ -15,7 +15,7 @@ commit is gone from it, and comes back from the log after a restart. ``ensure_ro
 to get there.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
 KeyValue = tuple[bytes, bytes]
@@ -53,6 +53,15 @@ class Space(Protocol):
         reverse: bool = False,  # noqa: FBT001, FBT002  hot path, called with positions
     ) -> list[KeyValue]:
         """Return the first ``limit`` pairs of [start, end), or the last, then descending."""
+
+    def scan_values(
+        self, start: bytes, end: bytes | None, limit: int, bytes_max: int
+    ) -> tuple[list[bytes], bytes | None]:
+        """Return the first values of [start, end), and the start of what follows (None: the end).
+
+        At most ``limit``, and not many more bytes of them than ``bytes_max``; with a bound there
+        is at least one.
+        """
 
     def seek_first(self, start: bytes, end: bytes | None) -> KeyValue | None:
         """Return the first pair of [start, end), or None."""
@@ -109,6 +118,9 @@ class Engine(Protocol):
     def recyclable_applied(self, group_id: int) -> int:
         """Return the applied index that no crash can undo; log entries up to it may go."""
 
+    def before_commit(self, callback: Callable[[], None]) -> None:
+        """Have it called before each commit, whoever makes it: to put what is kept in memory."""
+
     def commit(self) -> None:
         """Close what was written. Asserts that no applied index is beyond the fsynced log (61)."""
 
@@ -121,8 +133,11 @@ class Engine(Protocol):
     def read_snapshot(self) -> Snapshot:
         """Commit, and return the committed state. Only between two applied entries."""
 
+    def abandon(self) -> None:
+        """Forget what was not committed, and refuse everything from now on but ``close``."""
+
     def close(self) -> None:
-        """Commit and close."""
+        """Commit and close; after a failure, or when abandoned, only close."""
 
 
 def chunked(scan_from: "ScanFrom", start: bytes, chunk_bytes: int) -> Iterator[list[KeyValue]]:
@@ -143,6 +158,20 @@ def chunked(scan_from: "ScanFrom", start: bytes, chunk_bytes: int) -> Iterator[l
         start = batch[-1][0] + b"\0"
     if chunk:
         yield chunk
+
+
+def cut_values(
+    pairs: list[KeyValue], limit: int, bytes_max: int
+) -> tuple[list[bytes], bytes | None]:
+    """Make the answer of ``Space.scan_values`` of what ``Space.scan`` found."""
+    values: list[bytes] = []
+    size = 0
+    for key, value in pairs:
+        values.append(value)
+        size += len(value)
+        if size >= bytes_max:
+            return values, key + b"\0"
+    return values, (pairs[-1][0] + b"\0" if len(pairs) == limit else None)
 
 
 class ScanFrom(Protocol):

@@ -28,7 +28,7 @@ from typing import Any, Final
 import lmdb
 
 from nodedb.errors import DiskFull, MapFull, StorageError, StoreCorrupted
-from nodedb.storage.engine import DISK_RESERVE_BYTES_DEFAULT, KeyValue, chunked
+from nodedb.storage.engine import DISK_RESERVE_BYTES_DEFAULT, KeyValue, chunked, cut_values
 from nodedb.storage.log_file import free_bytes
 from nodedb.storage.long_keys import KEY_BYTES_MAX, iterate, split_value, stored_key, stored_value
 
@@ -40,6 +40,7 @@ _META: Final = "nodedb.meta"
 _APPLIED: Final = struct.Struct(">QQ")
 _APPLIED_PREFIX: Final = b"applied/"
 _LONG_PREFIX: Final = b"long/"
+_DROPPED_PREFIX: Final = b"dropped/"
 _SCAN_STEP_FIRST: Final = 4
 _SCAN_STEP_FACTOR: Final = 4
 _SCAN_STEP_MAX: Final = 1024
@@ -91,8 +92,19 @@ class LmdbSpace:
 
     def put_many(self, items: Iterable[KeyValue]) -> None:
         """Set or replace many; fastest in ascending order."""
-        for key, value in items:
-            self.put(key, value)
+        items = list(items)
+        if max([len(key) for key, _ in items], default=0) > KEY_BYTES_MAX:
+            for key, value in items:
+                self.put(key, value)
+            return
+        try:
+            cursor = self._txn.cursor(self._db)
+            try:
+                cursor.putmulti(items)
+            finally:
+                cursor.close()
+        except lmdb.Error as error:
+            raise self._engine.fail(error) from error
 
     def delete(self, key: bytes) -> bool:
         """Remove a key; return whether it was there."""
@@ -120,6 +132,24 @@ class LmdbSpace:
                 return scan_cursor(
                     cursor, start, end, limit, reverse=reverse, has_long_keys=self.has_long_keys
                 )
+            finally:
+                cursor.close()
+        except lmdb.Error as error:
+            raise self._engine.fail(error) from error
+
+    def scan_values(
+        self, start: bytes, end: bytes | None, limit: int, bytes_max: int
+    ) -> tuple[list[bytes], bytes | None]:
+        """Return the first values of [start, end), and the start of what follows (None: the end).
+
+        At most ``limit``, and not many more bytes of them than ``bytes_max``.
+        """
+        if self.has_long_keys:
+            return cut_values(self.scan(start, end, limit), limit, bytes_max)
+        try:
+            cursor = self._txn.cursor(self._db)
+            try:
+                return _scan_values(cursor, start, end, limit, bytes_max)
             finally:
                 cursor.close()
         except lmdb.Error as error:
@@ -229,6 +259,36 @@ def scan_cursor(
         result += part
 
 
+def _scan_values(
+    cursor: Any, start: bytes, end: bytes | None, limit: int, bytes_max: int
+) -> tuple[list[bytes], bytes | None]:
+    """Scan values with a fresh cursor; see ``Space.scan_values``.
+
+    No key is made but each step's last. A step that has run over the end is read again with keys.
+    """
+    if not cursor.set_range(start):
+        return [], None
+    rows = cursor.iternext(keys=False, values=True)
+    result: list[bytes] = []
+    size = 0
+    step = min(limit, _SCAN_STEP_FIRST)
+    while True:
+        part: list[bytes] = list(islice(rows, step))
+        last: bytes = cursor.key()
+        if len(part) < step or (end is not None and last >= end):
+            break
+        result += part
+        size += sum(map(len, part))
+        start = last + b"\0"
+        if len(result) == limit or size >= bytes_max:
+            return result, start
+        step = min(step * _SCAN_STEP_FACTOR, _SCAN_STEP_MAX, limit - len(result))
+    if end is None or not part:
+        return result + part, None
+    pairs = scan_cursor(cursor, start, end, len(part), reverse=False, has_long_keys=False)
+    return result + [value for _, value in pairs], None
+
+
 def _scan_reverse(cursor: Any, start: bytes, end: bytes | None, limit: int) -> list[KeyValue]:
     if end is not None and cursor.set_range(end):
         if not cursor.prev():
@@ -331,6 +391,7 @@ class LmdbEngine:
         self._snapshot_count = 0
         self._applied: Applied = {}
         self._applied_changed: set[int] = set()
+        self._before_commit: list[Callable[[], None]] = []
         os.makedirs(path, mode=0o700, exist_ok=True)
         try:
             self._env = lmdb.open(
@@ -372,6 +433,7 @@ class LmdbEngine:
                 # Snapshots read through the same handle: empty it now, remove it after them.
                 space.clear()
                 self._dropped.add(name)
+                self._meta.put(_DROPPED_PREFIX + name.encode(), b"")
             else:
                 self._txn.drop(self._databases.pop(name), delete=True)
             if space.has_long_keys:
@@ -402,7 +464,9 @@ class LmdbEngine:
                 self._databases[name] = db
         except lmdb.Error as error:
             raise self.fail(error) from error
-        self._dropped.discard(name)
+        if name in self._dropped:
+            self._dropped.remove(name)
+            self._meta.delete(_DROPPED_PREFIX + name.encode())
         space = self._spaces[name] = LmdbSpace(self, name, self._txn, db)
         if name != _META:
             space.has_long_keys = self._meta.get(_LONG_PREFIX + name.encode()) is not None
@@ -434,15 +498,19 @@ class LmdbEngine:
 
     # Transactions
 
+    def before_commit(self, callback: Callable[[], None]) -> None:
+        """Have it called before each commit, ``sync``, ``read_snapshot`` and ``close`` included."""
+        self._before_commit.append(callback)
+
     def commit(self) -> None:
         """Close what was written; an empty commit changes nothing."""
         if self._failure is not None:
             raise self._failure
+        for callback in self._before_commit:
+            callback()
         try:
             if self._dropped and not self._snapshot_count:
-                for name in sorted(self._dropped):
-                    self._txn.drop(self._databases.pop(name), delete=True)
-                self._dropped.clear()
+                self._remove_dropped()
             if self._applied_changed:
                 self._store_applied()
             self._txn.commit()
@@ -459,6 +527,16 @@ class LmdbEngine:
             self._durable_applied = self._committed_applied
             self._committed_applied = dict(self._applied)
             self._free_bytes = self._count_free()
+
+    def _remove_dropped(self) -> None:
+        """Remove the spaces whose last snapshot is closed, or that a crash has left behind."""
+        for name in sorted(self._dropped):
+            database = self._databases.pop(name, None)
+            if database is None:
+                database = self._env.open_db(name.encode(), txn=self._txn)
+            self._txn.drop(database, delete=True)
+            self._meta.delete(_DROPPED_PREFIX + name.encode())
+        self._dropped.clear()
 
     def sync(self) -> None:
         """Commit, and make that very commit durable."""
@@ -508,13 +586,21 @@ class LmdbEngine:
         if self._failure is None:
             self._free_bytes = self._count_free()
 
+    def abandon(self) -> None:
+        """Forget what was not committed: it was applied in part, or its state is not beside it."""
+        if self._failure is None:
+            self._failure = StorageError("the engine was abandoned")
+            self._txn.abort()
+
     def close(self) -> None:
         """Commit and close; after a failure only close."""
-        if self._failure is None:
-            self.sync()
-            self._txn.abort()
-            self._failure = StorageError("the engine is closed")
-        self._env.close()
+        try:
+            if self._failure is None:
+                self.sync()
+                self._txn.abort()
+                self._failure = StorageError("the engine is closed")
+        finally:
+            self._env.close()
 
     def fail(self, error: lmdb.Error) -> StorageError:
         """Make the engine unusable after an error of LMDB; return the first failure."""
@@ -543,6 +629,8 @@ class LmdbEngine:
             group_id = int.from_bytes(key[len(_APPLIED_PREFIX) :], "big")
             index, term = _APPLIED.unpack(value)
             self._applied[group_id] = (index, term)
+        for key, _ in self._meta.scan(_DROPPED_PREFIX, _DROPPED_PREFIX + b"\xff", SPACES_MAX):
+            self._dropped.add(key[len(_DROPPED_PREFIX) :].decode())
 
     def _count_free(self) -> int:
         """Return the bytes left below the configured size, as of the last commit."""

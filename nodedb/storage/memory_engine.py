@@ -7,8 +7,8 @@ it, as the caller decides. A property test drives this and the LMDB engine side 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 
-from nodedb.errors import MapFull
-from nodedb.storage.engine import KeyValue, chunked
+from nodedb.errors import MapFull, StorageError
+from nodedb.storage.engine import KeyValue, chunked, cut_values
 
 _CHUNK_ROWS = 256
 # (space name, key, value before or None); a dropped or created space is undone key by key.
@@ -65,6 +65,12 @@ class MemorySpace:
         else:
             chosen = self.keys[low : min(high, low + limit)]
         return [(key, self.values[key]) for key in chosen]
+
+    def scan_values(
+        self, start: bytes, end: bytes | None, limit: int, bytes_max: int
+    ) -> tuple[list[bytes], bytes | None]:
+        """Return the first values of [start, end), and where to go on (None: the end)."""
+        return cut_values(self.scan(start, end, limit), limit, bytes_max)
 
     def seek_first(self, start: bytes, end: bytes | None) -> KeyValue | None:
         """Return the first pair of [start, end), or None."""
@@ -151,6 +157,8 @@ class MemoryEngine:
         self._spaces: dict[str, MemorySpace] = {}
         self._applied: Applied = {}
         self._is_dirty = False
+        self._is_abandoned = False
+        self._before_commit: list[Callable[[], None]] = []
         self._durable = _Checkpoint({}, set())
         self._committed = _Checkpoint({}, set())
 
@@ -190,8 +198,16 @@ class MemoryEngine:
         """Return the applied index that no crash can undo."""
         return self._durable.applied.get(group_id, (0, 0))[0]
 
+    def before_commit(self, callback: Callable[[], None]) -> None:
+        """Have it called before each commit."""
+        self._before_commit.append(callback)
+
     def commit(self) -> None:
         """Close what was written; an empty commit changes nothing."""
+        if self._is_abandoned:
+            raise StorageError("the engine was abandoned")
+        for callback in self._before_commit:
+            callback()
         if not self._is_dirty:
             return
         if self._fsynced_index is not None:
@@ -227,9 +243,14 @@ class MemoryEngine:
         }
         return MemorySnapshot(spaces, dict(self._applied))
 
+    def abandon(self) -> None:
+        """Forget what was not committed; only ``close`` and ``crash`` are of use then."""
+        self._is_abandoned = True
+
     def close(self) -> None:
-        """Commit and sync."""
-        self.sync()
+        """Commit and sync; when abandoned, nothing."""
+        if not self._is_abandoned:
+            self.sync()
 
     def crash(self, *, keep_last_commit: bool) -> None:
         """Lose the power: fall back to the last commit, or to what was durable before it.
@@ -257,6 +278,8 @@ class MemoryEngine:
         self._committed = _Checkpoint(dict(target.applied), set(target.names))
         self._durable = self._committed
         self._is_dirty = False
+        self._is_abandoned = False
+        self._before_commit.clear()
 
     def note(self, name: str, key: bytes, before: bytes | None) -> None:
         """Remember how to undo a change."""

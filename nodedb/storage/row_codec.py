@@ -14,6 +14,7 @@ A row of a newer version is longer; what this version does not know is left out.
 without a stored form of their own go through one msgspec call.
 """
 
+import struct
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
@@ -44,12 +45,20 @@ _CONVERSIONS: Final[dict[SqlType, _Conversion]] = {
 }
 
 
+BatchDecoder = Callable[[Sequence[bytes], int], list[Row]]
+"""Rows of many values, each behind so many bytes of something else."""
+
+
 class RowCodec(NamedTuple):
-    """The functions for one table version. ``decode_many`` takes and gives lists."""
+    """The functions for one table version.
+
+    ``batch_decoder(columns)`` makes the decoder of many rows at once. Columns at other positions
+    than these (None: all are wanted) are left in any form: nobody may look at them.
+    """
 
     encode: Callable[[Row], bytes]
     decode: Callable[[bytes], Row]
-    decode_many: Callable[[Sequence[bytes]], list[Row]]
+    batch_decoder: Callable[[frozenset[int] | None], BatchDecoder]
 
 
 def row_codec(types: Sequence[SqlType], defaults: Sequence[Datum]) -> RowCodec:
@@ -60,15 +69,21 @@ def row_codec(types: Sequence[SqlType], defaults: Sequence[Datum]) -> RowCodec:
     """
     assert len(types) == len(defaults), (types, defaults)
     conversions = [_conversion(sql_type) for sql_type in types]
-    decode_stored = _stored_decoder(
-        [
-            _to_stored(conversion, datum)
-            for conversion, datum in zip(conversions, defaults, strict=True)
-        ]
-    )
+    stored_defaults = [
+        _to_stored(conversion, datum)
+        for conversion, datum in zip(conversions, defaults, strict=True)
+    ]
+    decode_stored = _stored_decoder(stored_defaults)
+
+    def batch_decoder(columns: frozenset[int] | None) -> BatchDecoder:
+        wanted = range(len(types)) if columns is None else columns
+        return _batch_decoder(types, conversions, stored_defaults, frozenset(wanted))
+
     if not any(conversions):
-        return RowCodec(_encode, decode_stored, lambda rows: [decode_stored(row) for row in rows])
-    to_stored = _row_function([conversion and conversion.to_stored for conversion in conversions])
+        return RowCodec(_encode, decode_stored, batch_decoder)
+    # MessagePack's encoder writes a numeric as its text by itself.
+    encoded = [None if t is catalog.NUMERIC else c for t, c in zip(types, conversions, strict=True)]
+    to_stored = _row_function([conversion and conversion.to_stored for conversion in encoded])
     from_stored = _row_function(
         [conversion and conversion.from_stored for conversion in conversions]
     )
@@ -79,10 +94,67 @@ def row_codec(types: Sequence[SqlType], defaults: Sequence[Datum]) -> RowCodec:
     def decode(data: bytes) -> Row:
         return from_stored(decode_stored(data))
 
-    def decode_many(rows: Sequence[bytes]) -> list[Row]:
-        return [from_stored(decode_stored(row)) for row in rows]
+    return RowCodec(encode if any(encoded) else _encode, decode, batch_decoder)
 
-    return RowCodec(encode, decode, decode_many)
+
+_STORED_TYPES: Final[dict[SqlType, Any]] = {
+    catalog.BOOL: bool,
+    catalog.INT2: int,
+    catalog.INT4: int,
+    catalog.INT8: int,
+    catalog.FLOAT4: float,
+    catalog.FLOAT8: float,
+    catalog.TEXT: str,
+    catalog.VARCHAR: str,
+    catalog.BPCHAR: str,
+    catalog.NUMERIC: str,
+    catalog.BYTEA: bytes,
+}
+"""What MessagePack holds for these types: a decoder that knows it is faster than one that looks."""
+_ARRAY32: Final = struct.Struct(">BI").pack
+_ARRAY32_TAG: Final = 0xDD
+
+
+def _batch_decoder(
+    types: Sequence[SqlType],
+    conversions: Sequence[_Conversion | None],
+    stored_defaults: Sequence[Any],
+    columns: frozenset[int],
+) -> BatchDecoder:
+    """Return the decoder of many rows: joined, they are one MessagePack array and one call."""
+    count = len(types)
+    if not columns:
+        blank = (None,) * count
+        return lambda values, _skip: [blank] * len(values)
+    filler = tuple(stored_defaults)
+    expected = []
+    for position, sql_type in enumerate(types):
+        kind = _STORED_TYPES.get(sql_type, Any)
+        if sql_type is catalog.NUMERIC and position in columns:
+            kind = Decimal  # From its text: here a row need not be made a second time for it.
+        expected.append(kind if kind is Any else kind | None)
+    fast = msgspec.msgpack.Decoder(list[tuple[tuple(expected)]]).decode  # type: ignore[misc]
+    plain = msgspec.msgpack.Decoder(list[tuple[Any, ...]]).decode
+    wanted = [conversion if n in columns else None for n, conversion in enumerate(conversions)]
+    convert = _rows_function([one and one.from_stored for one in wanted])
+    rest = [None if types[n] is catalog.NUMERIC else one for n, one in enumerate(wanted)]
+    convert_rest = _rows_function([one and one.from_stored for one in rest]) if any(rest) else None
+
+    def decode(values: Sequence[bytes], skip: int) -> list[Row]:
+        payloads = [value[skip:] for value in values] if skip else values
+        data = b"".join((_ARRAY32(_ARRAY32_TAG, len(values)), *payloads))
+        rows: list[Row]
+        try:
+            rows = fast(data)
+        except msgspec.ValidationError:
+            # Rows of another version of the table, or a datum in a form of its own.
+            rows = [
+                row + filler[len(row) :] if len(row) < count else row[:count] for row in plain(data)
+            ]
+            return convert(rows)
+        return rows if convert_rest is None else convert_rest(rows)
+
+    return decode
 
 
 def _stored_decoder(stored_defaults: Sequence[Any]) -> Callable[[bytes], Row]:
@@ -132,6 +204,30 @@ def _array_conversion(element: _Conversion | None) -> _Conversion:
 
 def _row_function(functions: Sequence[Callable[[Any], Any] | None]) -> Callable[[Row], Row]:
     """Compile the function that converts the columns which need it; nulls stay."""
+    names, values, results = _conversion_source(functions)
+    source = f"def convert(row):\n    ({values}) = row\n    return ({results})"
+    exec(source, names)  # noqa: S102  numbered names only
+    convert: Callable[[Row], Row] = names.pop("convert")
+    return convert
+
+
+def _rows_function(
+    functions: Sequence[Callable[[Any], Any] | None],
+) -> Callable[[list[Row]], list[Row]]:
+    """Compile the same for a list of rows."""
+    if not any(functions):
+        return list
+    names, values, results = _conversion_source(functions)
+    source = f"def convert(rows):\n    return [({results}) for ({values}) in rows]"
+    exec(source, names)  # noqa: S102  numbered names only
+    convert: Callable[[list[Row]], list[Row]] = names.pop("convert")
+    return convert
+
+
+def _conversion_source(
+    functions: Sequence[Callable[[Any], Any] | None],
+) -> tuple[dict[str, Any], str, str]:
+    """Return the namespace, the names of a row's values, and the expressions of the converted."""
     names: dict[str, Any] = {f"f{number}": function for number, function in enumerate(functions)}
     values = "".join(f"v{number}, " for number in range(len(functions)))
     results = "".join(
@@ -140,7 +236,4 @@ def _row_function(functions: Sequence[Callable[[Any], Any] | None]) -> Callable[
         else f"f{number}(v{number}) if v{number} is not None else None, "
         for number, function in enumerate(functions)
     )
-    source = f"def convert(row):\n    ({values}) = row\n    return ({results})"
-    exec(source, names)  # noqa: S102  numbered names only
-    convert: Callable[[Row], Row] = names["convert"]
-    return convert
+    return names, values, results

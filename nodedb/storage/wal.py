@@ -6,8 +6,9 @@ flush (PROTOCOL rule 62). It guarantees, after any crash or power loss: everythi
 in order, and of the last unfinished flush all or nothing.
 
 Failure: a full disk is met when a segment is preallocated, raises DiskFull, and changes nothing;
-the flush may be tried again. Any other failed operation poisons the log for ever, because after a
-failed fsync the kernel may have forgotten the dirty pages.
+the flush may be tried again, or what was appended since a ``mark`` taken back by ``discard``. Any
+other failed operation poisons the log for ever, because after a failed fsync the kernel may have
+forgotten the dirty pages.
 
 Recycling (PROTOCOL rules 57, 58): ``compact`` forgets entries of a group, at most up to what the
 engine has durably applied; ``recycle`` frees the oldest segments after whatever is still needed in
@@ -57,6 +58,8 @@ CACHE_BYTES_MAX_DEFAULT: Final = 16 * 1024 * 1024
 _REWRITE_DIVISOR: Final = 4
 # Zeros written ahead per call of ``recycle``: 2 ms here, so a new segment is ready after 1.6 s.
 _FILL_BYTES: Final = 4 * 1024 * 1024
+# At least the bytes of a group's hard state and base, which a rewritten segment may hold.
+_GROUP_RECORDS_BYTES: Final = 64
 
 
 class HardState(NamedTuple):
@@ -65,6 +68,16 @@ class HardState(NamedTuple):
     term: int
     vote: int
     commit: int
+
+
+class Mark(NamedTuple):
+    """How far a pending batch was filled; see ``Wal.mark``."""
+
+    batch: Batch
+    part_count: int
+    byte_count: int
+    record_count: int
+    is_urgent: bool
 
 
 class Flusher(Protocol):
@@ -220,6 +233,40 @@ class Wal:
         self._touched.discard(group_id)
         self._add_record(encode_remove(group_id))
 
+    def mark(self) -> Mark:
+        """Return how far the next flush's batch is filled, for ``discard``."""
+        return Mark(
+            self._batch,
+            len(self._parts),
+            self._pending_bytes,
+            self._record_count,
+            self._is_urgent,
+        )
+
+    def discard(self, mark: Mark) -> None:
+        """Take back the entries appended since a mark: refused, they must never be written.
+
+        Only entries behind the last ones may have been appended since; nothing was flushed.
+        """
+        batch = self._batch
+        assert batch is mark.batch, "flushed since the mark"
+        count = 0
+        for group_id in self._touched:
+            group = self._groups[group_id]
+            places = group.places
+            first = len(places)
+            while first and places[first - 1][0] is batch:
+                if places[first - 1][1] < mark.byte_count:
+                    break
+                first -= 1
+            count += len(places) - first
+            self._cached_bytes -= group.drop_suffix(group.base_index + first + 1)
+        assert count == self._record_count - mark.record_count, "more than entries since the mark"
+        del self._parts[mark.part_count :]
+        self._pending_bytes = mark.byte_count
+        self._record_count = mark.record_count
+        self._is_urgent = mark.is_urgent
+
     @property
     def needs_flush(self) -> bool:
         """True when something was appended that somebody waits for."""
@@ -314,7 +361,8 @@ class Wal:
         """Free the oldest segments that are mostly dead, and keep a spare one; return the count.
 
         What is still needed in them is written again in the same batch that moves the log's start
-        (rule 58). Raises as ``flush`` does. Call it after each commit of the engine.
+        (rule 58). Raises as ``flush`` does: DiskFull before anything was collected for that batch,
+        so that flushes that fit go on. Call it after each commit of the engine.
         """
         if self._failure is not None:
             raise self._failure
@@ -322,10 +370,11 @@ class Wal:
         live = self._segments.live
         while len(live) > 1 and self._is_worth_recycling(live[0]):
             oldest = live[0]
-            self._rewrite(oldest)
-            self._write_batch(oldest.header.generation + 1)
-            assert oldest.live_bytes == 0, oldest.live_bytes
+            self._find_room(self._rewritten_bytes_max(oldest))
             try:
+                self._rewrite(oldest)
+                self._write_batch(oldest.header.generation + 1)
+                assert oldest.live_bytes == 0, oldest.live_bytes
                 self._segments.release_oldest()
             except StorageError as error:
                 self._failure = error
@@ -387,18 +436,14 @@ class Wal:
         opens: the header may survive a power loss alone, and then the copies are lost.
         """
         segments = self._segments
-        try:
-            total = padded(BATCH_HEADER_BYTES + self._pending_bytes)
-            segment = segments.room_for(total, self._oldest_generation)
-        except StorageError as error:
-            self._poison_unless_full(error)
-            raise
+        segment = self._find_room(self._pending_bytes)
         is_new = segment.tail == 0
         oldest_generation = oldest_generation or segment.header.generation
         header = segment.header._replace(oldest_generation=oldest_generation)
-        data = encode_batch(header, segments.next_sequence, self._parts, self._record_count)
-        if is_new:
-            data = encode_segment_header(segment.header) + data
+        opening = encode_segment_header(segment.header) if is_new else b""
+        data = encode_batch(
+            header, segments.next_sequence, self._parts, self._record_count, opening
+        )
         try:
             self._flusher.write_and_sync(segment.file, data, segment.tail)
         except OSError as error:
@@ -413,10 +458,16 @@ class Wal:
         if self._cached_bytes > self._cache_bytes_max:
             self._shrink_cache()
 
-    def _poison_unless_full(self, error: StorageError) -> None:
-        # A full disk left everything as it was; anything else did not.
-        if type(error) is StorageError:
-            self._failure = error
+    def _find_room(self, payload_bytes: int) -> Segment:
+        """Return the segment for a batch; an opened one stays empty until a batch is written."""
+        total = padded(BATCH_HEADER_BYTES + payload_bytes)
+        try:
+            return self._segments.room_for(total, self._oldest_generation)
+        except StorageError as error:
+            # A full disk left everything as it was; anything else did not.
+            if type(error) is StorageError:
+                self._failure = error
+            raise
 
     def _batch_is_durable(self, segment: Segment, offset: int) -> None:
         batch = self._batch
@@ -475,6 +526,11 @@ class Wal:
         live = sum(segment.live_bytes for segment in self._segments.live)
         used = sum(segment.tail for segment in self._segments.live)
         return live * 2 <= used
+
+    def _rewritten_bytes_max(self, oldest: Segment) -> int:
+        """Return a bound for the batch that frees a segment."""
+        groups = len(self._groups) * _GROUP_RECORDS_BYTES
+        return self._pending_bytes + oldest.live_bytes + groups
 
     def _rewrite(self, oldest: Segment) -> None:
         """Append again whatever is still needed in a segment."""

@@ -120,26 +120,37 @@ def decode_segment_header(block: bytes) -> tuple[int, SegmentHeader] | None:
     return version, SegmentHeader(generation, first, oldest, salt)
 
 
+_JOINED_BYTES_MAX: Final = 1 << 20
+
+
 def encode_batch(
-    segment: SegmentHeader, sequence: int, parts: list[bytes], record_count: int
+    segment: SegmentHeader,
+    sequence: int,
+    parts: list[bytes],
+    record_count: int,
+    header: bytes = b"",
 ) -> bytes:
-    """Frame the records in ``parts`` as one padded batch.
+    """Frame the records in ``parts`` as one padded batch, behind ``header``.
 
     ``segment.oldest_generation`` is the log's start from this batch on.
     """
-    payload = b"".join(parts)
+    length = sum(map(len, parts))
+    if length <= _JOINED_BYTES_MAX:
+        parts = [b"".join(parts)]  # One CRC call instead of many; a large batch is copied once.
     body = _BATCH_BODY.pack(
         segment.generation,
         sequence,
         segment.salt,
         segment.oldest_generation,
-        len(payload),
+        length,
         record_count,
         0,
     )
-    prefix = _CRC_PREFIX.pack(BATCH_MAGIC, crc32(payload, crc32(body)))
-    padding = bytes(-(BATCH_HEADER_BYTES + len(payload)) % BLOCK_BYTES)
-    return b"".join((prefix, body, payload, padding))
+    crc = crc32(body)
+    for part in parts:
+        crc = crc32(part, crc)
+    padding = bytes(-(BATCH_HEADER_BYTES + length) % BLOCK_BYTES)
+    return b"".join((header, _CRC_PREFIX.pack(BATCH_MAGIC, crc), body, *parts, padding))
 
 
 def decode_batch_header(data: bytes | memoryview, offset: int = 0) -> BatchHeader | None:

@@ -95,8 +95,13 @@ class SegmentSet:
         """
         if self.live:
             active = self.live[-1]
-            if active.tail + total_bytes <= active.size:
+            # Tail 0: opened, but nothing was written; its header block comes first.
+            if (active.tail or BLOCK_BYTES) + total_bytes <= active.size:
                 return active
+            if active.tail == 0:
+                # It was never written, so the scan at start would miss its generation.
+                self._newest_generation -= 1
+                self._retire(self.live.pop())
         needed = BLOCK_BYTES + total_bytes
         if needed <= self.segment_bytes:
             segment = self.free.pop() if self.free else self._create(self.segment_bytes)
@@ -147,7 +152,10 @@ class SegmentSet:
 
     def release_oldest(self) -> None:
         """Free the oldest live segment; a durable batch already says that the log starts later."""
-        segment = self.live.pop(0)
+        self._retire(self.live.pop(0))
+
+    def _retire(self, segment: Segment) -> None:
+        """Keep a dead segment for later use, or remove it."""
         if segment.size == self.segment_bytes and len(self.free) < SPARE_SEGMENTS_MAX:
             self.free.append(segment)
         else:

@@ -9,18 +9,28 @@ Not done here, and what that costs: validation of reads for SERIALIZABLE, and pr
 groups.
 """
 
-from collections.abc import Callable, Hashable
-from typing import Final
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from typing import Any, Final
 
 from cluster.ids import METADATA_GROUP
 from cluster.metadata.command import CatalogChange, TimestampWindow, encode_command
 from cluster.metadata.oracle import TimestampOracle
 from nodedb.clock import Clock
-from nodedb.kv.effects import ClearStorage, CollectGarbage, RowWrites, encode_effects
-from nodedb.kv.group import DataGroup
+from nodedb.kv.effects import (
+    ClearStorage,
+    CollectGarbage,
+    LongWrites,
+    RowWrites,
+    encode_effects,
+    encode_long,
+    encode_slice,
+)
+from nodedb.kv.group import APPLY_SLICE_ROWS, DataGroup
 from nodedb.kv.keys import TIMESTAMP_MAX
 from nodedb.kv.locks import LockTable
 from nodedb.kv.replicator import Replicator, Schedule
+from nodedb.txn.deferred import check_keys, defer_keys
 from nodedb.txn.store import StatementStore
 from nodedb.txn.transaction import Mark, Transaction
 from nodedb.waiter import Interrupts, Waiter
@@ -31,6 +41,8 @@ TRANSACTION_BYTES_MAX_DEFAULT: Final = 1 << 30
 _COMMAND_STEP: Final = 1
 SNAPSHOT_AGE_MAX_SECONDS: Final = 3600.0
 """How long a transaction keeps the versions that it may still read from being collected."""
+LONG_ROWS: Final = 4 * APPLY_SLICE_ROWS
+"""A transaction of more writes is encoded and applied in slices."""
 REMOVED_BYTES: Final = 100
 """What removing a version costs the engine's open transaction, roughly."""
 
@@ -86,11 +98,16 @@ class TransactionManager:
     def end_statement(self, transaction: Transaction) -> None:
         """Let the next statement see what this one wrote.
 
-        UniqueViolation (23505) of deferrable constraints.
+        UniqueViolation (23505) of deferrable constraints that are not deferred.
         """
-        if transaction.postponed:
-            transaction.check_postponed()
+        if transaction.unchecked:
+            defer_keys(transaction)
+            self.check_keys(transaction, list(transaction.unchecked))
         transaction.command += _COMMAND_STEP
+
+    def check_keys(self, transaction: Transaction, keys: Iterable[bytes]) -> None:
+        """Check keys of deferrable constraints that wait; UniqueViolation (23505)."""
+        check_keys(self.group, transaction, keys)
 
     def rollback_to(self, transaction: Transaction, mark: Mark, *, release_locks: bool) -> None:
         """Undo the writes since a mark; for a savepoint, the locks taken since go too."""
@@ -108,7 +125,12 @@ class TransactionManager:
         transaction.is_active = False
         waiters: list[Waiter[int]] = []
         try:
-            if not transaction.writes and catalog_change is None and not transaction.cleared:
+            if not (
+                transaction.writes
+                or transaction.encoded
+                or catalog_change is not None
+                or transaction.cleared
+            ):
                 return 0
             waiters = self._propose(transaction, catalog_change)
             index = 0
@@ -121,30 +143,90 @@ class TransactionManager:
             if all(waiter.done for waiter in waiters):
                 self._end(transaction)
 
+    async def prepare_commit(self, transaction: Transaction) -> None:
+        """Encode the writes of a long transaction for the log, a slice in each turn of the loop.
+
+        The buffer is used up by it: after this the transaction can only commit or roll back.
+        Without it ``commit`` does all in one turn.
+        """
+        if len(transaction.writes) <= LONG_ROWS:
+            return
+        transaction.forget_undo()
+        keys = list(transaction.writes)
+        keys.reverse()
+        take = transaction.writes.pop
+        while keys:
+            part = keys[: -APPLY_SLICE_ROWS - 1 : -1]
+            del keys[-APPLY_SLICE_ROWS:]
+            writes = []
+            for key in part:
+                _, payload, vshard, _ = take(key)
+                writes.append((vshard, key, payload))
+            transaction.encoded.append(encode_slice(writes))
+            transaction.encoded_counts.append(len(writes))
+            waiter: Waiter[None] = Waiter()
+            self._schedule.soon(partial(_wake, waiter))
+            await waiter
+
+    def commit_rows(self, transaction: Transaction) -> Waiter[int] | None:
+        """Begin to commit a short transaction of nothing but rows, for callers without coroutine.
+
+        None when it has written none, and is over. Otherwise ``end_commit`` follows once the waiter
+        is done.
+        """
+        transaction.is_active = False
+        if not transaction.writes:
+            self._end(transaction)
+            return None
+        try:
+            payload, effects = self._rows_entry(transaction)
+            return self.replicator.propose(self.group.group_id, payload, effects)
+        except BaseException:
+            self._end(transaction)
+            raise
+
+    def end_commit(self, transaction: Transaction, waiter: Waiter[int]) -> None:
+        """Release a transaction's locks after its commit was decided, either way."""
+        if waiter.error is None:
+            self.commit_count += 1
+        self._end(transaction)
+
     def _end(self, transaction: Transaction) -> None:
         self._active.pop(transaction.id, None)
         transaction.forget_writes()
         self.locks.release_all(transaction)
 
     def _propose(self, transaction: Transaction, catalog_change: bytes | None) -> list[Waiter[int]]:
-        waiters: list[Waiter[int]] = []
+        """Propose all of a transaction's entries, or, when one of them is refused, none."""
+        entries: list[tuple[int, bytes, Any]] = []
         group_id = self.group.group_id
-        if transaction.writes:
-            writes = [
-                (vshard, key, payload)
-                for key, (_, payload, vshard, _) in transaction.writes.items()
-            ]
-            effects = RowWrites(self.allocate_timestamp(), transaction.id, writes)
-            waiters.append(self.replicator.propose(group_id, encode_effects(effects), effects))
+        if transaction.encoded:
+            entries.append((group_id, *self._long_entry(transaction)))
+        elif transaction.writes:
+            entries.append((group_id, *self._rows_entry(transaction)))
         if transaction.cleared:
             clear = ClearStorage(tuple(transaction.cleared))
-            waiters.append(self.replicator.propose(group_id, encode_effects(clear), clear))
+            entries.append((group_id, encode_effects(clear), clear))
         if catalog_change is not None:
             command = CatalogChange(catalog_change)
-            waiters.append(
-                self.replicator.propose(METADATA_GROUP, encode_command(command), command)
-            )
-        return waiters
+            entries.append((METADATA_GROUP, encode_command(command), command))
+        for _, payload, _ in entries:
+            self.replicator.check_size(payload)
+        return [self.replicator.propose(*entry) for entry in entries]
+
+    def _long_entry(self, transaction: Transaction) -> tuple[bytes, LongWrites]:
+        """Return the entry of what ``prepare_commit`` has encoded, for the log and to apply."""
+        timestamp = self.allocate_timestamp()
+        parts = transaction.encoded
+        payload = encode_long(timestamp, transaction.id, transaction.encoded_counts, parts)
+        return payload, LongWrites(timestamp, parts)
+
+    def _rows_entry(self, transaction: Transaction) -> tuple[bytes, RowWrites]:
+        writes = [
+            (vshard, key, payload) for key, (_, payload, vshard, _) in transaction.writes.items()
+        ]
+        effects = RowWrites(self.allocate_timestamp(), transaction.id, writes)
+        return encode_effects(effects), effects
 
     def rollback(self, transaction: Transaction) -> None:
         """Forget the transaction's writes and release its locks. Idempotent."""
@@ -233,6 +315,10 @@ class TransactionManager:
             t.snapshot for t in self._active.values() if t.snapshot and t.began >= earliest
         ]
         return min(snapshots, default=TIMESTAMP_MAX)
+
+
+def _wake(waiter: Waiter[None]) -> None:
+    waiter.set_result(None)
 
 
 def _failing(waiter: Waiter[None], message: str) -> Callable[[], None]:

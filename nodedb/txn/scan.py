@@ -12,6 +12,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from nodedb.kv.keys import HEADER_BYTES
 from nodedb.txn.transaction import PAYLOAD, Transaction
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from sql.types.base import Row
 
 BATCH_ROWS: Final = 1024
+BATCH_BYTES: Final = 1 << 20
+"""A batch of wide rows ends soon after so many bytes."""
 FIRST_BATCH_ROWS: Final = 64
 
 
@@ -69,16 +72,42 @@ class BufferedScan:
             if start >= end:
                 continue
             limit = self._limit
-            self._limit = min(limit * 4, BATCH_ROWS)
             items, bound = self._group.scan(
                 start, end, self._timestamp, limit, reverse=self._reverse
             )
             if self._transaction.writes:
                 items, bound = self._merge(items, start, end, bound, limit)
+            size = sum([len(payload) for _, payload in items])
+            fitting = BATCH_BYTES * len(items) // size if size > BATCH_BYTES else BATCH_ROWS
+            self._limit = max(1, min(limit * 4, fitting, BATCH_ROWS))
             if bound is not None:
                 self._ranges.append((start, bound) if self._reverse else (bound, end))
             if items:
                 return items
+        return []
+
+    def next_values(self) -> list[bytes] | None:
+        """Return the values of the next batch, headers included; [] at the end.
+
+        None when only ``next_items`` can tell: descending, or over the transaction's own writes.
+        """
+        if self._reverse:
+            return None
+        transaction = self._transaction
+        while self._ranges:
+            start, end = self._ranges[-1]
+            if start < end and transaction.writes and transaction.keys_between(start) is not None:
+                return None
+            self._ranges.pop()
+            if start >= end:
+                continue
+            limit = self._limit
+            self._limit = min(limit * 4, BATCH_ROWS)
+            values, bound = self._group.scan_values(start, end, self._timestamp, limit, BATCH_BYTES)
+            if bound is not None:
+                self._ranges.append((bound, end))
+            if values:
+                return values
         return []
 
     def _merge(
@@ -147,38 +176,46 @@ def _in_order(ranges: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
 class RowScan:
     """Clustered rows."""
 
-    __slots__ = ("_codec", "_source")
+    __slots__ = ("_decode", "_source")
 
-    def __init__(self, source: BufferedScan, codec: TableCodec) -> None:
+    def __init__(
+        self, source: BufferedScan, codec: TableCodec, columns: frozenset[int] | None = None
+    ) -> None:
         self._source = source
-        self._codec = codec
+        self._decode = codec.batch_decoder(columns)
 
     async def next_batch(self) -> list[Row]:
         """Return the next rows, [] at the end."""
-        decode = self._codec.decode
-        return [decode(payload) for _, payload in self._source.next_items()]
+        values = self._source.next_values()
+        if values is None:
+            return self._decode([payload for _, payload in self._source.next_items()], 0)
+        return self._decode(values, HEADER_BYTES) if values else []
 
 
 class IndexScan:
     """Rows through the entries of a secondary index."""
 
-    __slots__ = ("_codec", "_read", "_source")
+    __slots__ = ("_codec", "_decode", "_read", "_source")
 
     def __init__(
-        self, source: BufferedScan, codec: TableCodec, read: Callable[[bytes], bytes | None]
+        self,
+        source: BufferedScan,
+        codec: TableCodec,
+        read: Callable[[bytes], bytes | None],
+        columns: frozenset[int] | None = None,
     ) -> None:
         self._source = source
         self._codec = codec
         self._read = read
+        self._decode = codec.batch_decoder(columns)
 
     async def next_batch(self) -> list[Row]:
         """Return the next rows, [] at the end."""
         codec, read = self._codec, self._read
-        key, decode, decode_clustering = codec.rows.key, codec.decode, codec.decode_clustering
-        items = self._source.next_items()
-        rows: list[Row] = []
-        for _, pointer in items:
+        key, decode_clustering = codec.rows.key, codec.decode_clustering
+        payloads: list[bytes] = []
+        for _, pointer in self._source.next_items():
             payload = read(key(decode_clustering(pointer)))
             assert payload is not None, "an index entry without its row"
-            rows.append(decode(payload))
-        return rows
+            payloads.append(payload)
+        return self._decode(payloads, 0) if payloads else []

@@ -11,17 +11,30 @@ because the lock on the key (present or absent) makes that state final for us.
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from cluster.ids import VSHARD_COUNT
 from nodedb.kv.keys import HEADER_BYTES, vshard_of
-from nodedb.kv.locks import ROW_KEY_SHARE, ROW_NO_KEY_UPDATE, ROW_SHARE_LOCK, ROW_UPDATE
+from nodedb.kv.locks import (
+    ACCESS_EXCLUSIVE,
+    ROW_KEY_SHARE,
+    ROW_NO_KEY_UPDATE,
+    ROW_SHARE_LOCK,
+    ROW_UPDATE,
+)
+from nodedb.txn.deferred import UniqueCheck, count_holders
 from nodedb.txn.scan import BufferedScan, IndexScan, RowScan
 from nodedb.txn.table_codec import IndexCodec, TableCodec, Values, codec_of
-from nodedb.txn.transaction import COMMAND, PAYLOAD
+from nodedb.txn.transaction import COMMAND, COMMAND_MAX, PAYLOAD
 from sql.catalog.descriptor import PRIMARY_INDEX_ID, Table
-from sql.errors import LockNotAvailable, SerializationFailure, UniqueViolation
+from sql.errors import (
+    LockNotAvailable,
+    ObjectNotInPrerequisiteState,
+    SerializationFailure,
+    UniqueViolation,
+)
 from sql.executor.store import (
     Cursor,
     KeySpan,
@@ -46,7 +59,6 @@ STRENGTHS: Final[dict[str, int]] = {
     "no key update": ROW_NO_KEY_UPDATE,
     "update": ROW_UPDATE,
 }
-COMMAND_MAX: Final = 1 << 62
 _PLAIN_FORMAT: Final = FormatContext()
 _NO_MAKERS: Final[dict[int, Any]] = {}
 _SEEK_ROWS: Final = 8
@@ -137,11 +149,12 @@ class StatementStore:
         *,
         reverse: bool = False,
         limit: int | None = None,
+        columns: frozenset[int] | None = None,
     ) -> Cursor:
         """Scan the clustered rows in key order."""
         codec = codec_of(table)
         ranges = [codec.rows.whole()] if spans is None else [codec.rows.range_of(s) for s in spans]
-        return RowScan(self._buffered(ranges, reverse=reverse, limit=limit), codec)
+        return RowScan(self._buffered(ranges, reverse=reverse, limit=limit), codec, columns)
 
     def scan_index(
         self,
@@ -151,14 +164,14 @@ class StatementStore:
         *,
         reverse: bool = False,
         limit: int | None = None,
+        columns: frozenset[int] | None = None,
     ) -> Cursor:
-        """Scan a secondary index in its order; yields whole rows."""
+        """Scan a secondary index in its order; yields the table's rows."""
         codec = codec_of(access.table)
         space = codec.index_by_id[index_id].entries
         ranges = [space.whole()] if spans is None else [space.range_of(span) for span in spans]
-        return IndexScan(
-            self._buffered(ranges, reverse=reverse, limit=limit), codec, self.read_payload
-        )
+        source = self._buffered(ranges, reverse=reverse, limit=limit)
+        return IndexScan(source, codec, self.read_payload, columns)
 
     async def get_by_index(
         self, access: TableAccess, index_id: int, keys: Sequence[Values]
@@ -251,6 +264,31 @@ class StatementStore:
         while (at := self._insert_from(codec, makers, rows, at)) < len(rows):
             await self._wait_for_contended()
 
+    def insert_now(self, access: TableAccess, row: Row) -> bool:
+        """Insert one row as ``insert`` does; False when a key is locked by somebody else."""
+        codec = codec_of(access.table)
+        position = codec.rowid_position
+        if position >= 0 and row[position] is None:
+            row = (*row[:position], self._manager.take_rowids(1), *row[position + 1 :])
+            if not codec.indexes:
+                # Nobody else can know a fresh row id: there is nothing to lock or to look up.
+                clustering = codec.clustering_of(row)
+                key = codec.rows.key(clustering)
+                self._transaction.put(key, codec.encode(row), codec.vshard(key, clustering))
+                return True
+        makers = dict(access.makers) if access.makers else _NO_MAKERS
+        return self._insert_from(codec, makers, (row,), 0) == 1
+
+    def update_now(self, access: TableAccess, old: Row, new: Row) -> bool:
+        """Replace one locked row as ``update`` does; False when a key is locked by somebody."""
+        makers = dict(access.makers) if access.makers else _NO_MAKERS
+        return self._update_now(codec_of(access.table), makers, old, new)
+
+    def delete_now(self, access: TableAccess, row: Row) -> bool:
+        """Delete one locked row as ``delete`` does; False when a key is locked by somebody."""
+        makers = dict(access.makers) if access.makers else _NO_MAKERS
+        return self._delete_now(codec_of(access.table), makers, row)
+
     async def _wait_for_contended(self) -> None:
         """Queue for the key that stopped a write."""
         await self._acquire(self._contended, ROW_UPDATE)
@@ -276,6 +314,8 @@ class StatementStore:
         get: Callable[[bytes], bytes | None] = self._group.rows.get
         if len(keys) >= _SEEK_ROWS and not self._group.has_keys(min(keys), max(keys)):
             get = _absent
+            if not indexes and self._insert_fresh(codec, keys, rows[at:] if at else rows):
+                return len(rows)
         byte_count = 0
         try:
             for key in keys:
@@ -290,16 +330,7 @@ class StatementStore:
                     stored = get(key)
                     is_taken = stored is not None and len(stored) > HEADER_BYTES
                 if is_taken:
-                    violation = self._primary_violation(codec, clustering_of(row))
-                    if not codec.table.primary_deferrable:
-                        raise violation
-                    if indexes and not self._enter(codec, makers, row, key):
-                        return at
-                    transaction.postpone(
-                        key, encode(row), codec.vshard(key, clustering_of(row)), violation
-                    )
-                    at += 1
-                    continue
+                    raise _primary_violation(codec, clustering_of(row))
                 if indexes and not self._enter(codec, makers, row, key):
                     return at
                 payload = encode(row)
@@ -317,6 +348,35 @@ class StatementStore:
         transaction.check_size()
         return at
 
+    def _insert_fresh(self, codec: TableCodec, keys: Sequence[bytes], rows: Sequence[Row]) -> bool:
+        """Insert rows whose keys no committed row has, without a step per row.
+
+        False, and nothing is done, when a key is locked, was written before or comes twice: the
+        caller then looks at one after the other.
+        """
+        transaction = self._transaction
+        writes = transaction.writes
+        if len(set(keys)) < len(keys) or not writes.keys().isdisjoint(keys):
+            return False
+        payloads = list(map(codec.encode, rows))
+        locks = self._manager.locks
+        # Where nobody else may read the table, nobody locks its rows: a table just emptied or
+        # rewritten is filled without a million locks.
+        is_alone = locks.holds(transaction, codec.table.id, ACCESS_EXCLUSIVE)
+        if not is_alone and not locks.claim_all(transaction, keys):
+            return False
+        if codec.vshard_positions:
+            clustering_of, vshard = codec.clustering_of, codec.vshard
+            vshards = [vshard(key, clustering_of(row)) for key, row in zip(keys, rows, strict=True)]
+        else:
+            vshards = [crc32(key[6:]) % VSHARD_COUNT for key in keys]
+        command, older = repeat(transaction.command), repeat(None)
+        writes.update(zip(keys, zip(command, payloads, vshards, older, strict=False), strict=True))
+        transaction.undo += keys
+        transaction.byte_count += sum(map(len, keys)) + sum(map(len, payloads))
+        transaction.check_size()
+        return True
+
     def _enter(self, codec: TableCodec, makers: dict[int, Any], row: Row, key: bytes) -> bool:
         """Write a new row's index entries.
 
@@ -324,31 +384,42 @@ class StatementStore:
         """
         clustering = codec.clustering_of(row)
         vshard = codec.vshard(key, clustering)
-        entries: list[tuple[bytes, int, UniqueViolation | None]] = []
+        entries: list[tuple[bytes, int]] = []
         for index in codec.indexes:
             values = _index_values(index, makers, row)
             if values is None:
                 continue
             entry_key, exclusive = index.entry_key(values, clustering)
-            if not exclusive:
-                entries.append((entry_key, vshard, None))
-                continue
-            if not self._manager.locks.claim(self._transaction, entry_key):
-                self._contended = entry_key
-                return False
-            violation = None
-            if self.newest_payload(entry_key) is not None:
-                violation = _entry_violation(codec, index, values)
-                if not index.index.deferrable:
-                    raise violation
-            entries.append((entry_key, vshard_of(entry_key[6:]), violation))
-        payload = codec.encode_clustering(clustering)
-        for entry_key, entry_vshard, violation in entries:
-            if violation is None:
-                self._transaction.put(entry_key, payload, entry_vshard)
+            if exclusive:
+                if not self._manager.locks.claim(self._transaction, entry_key):
+                    self._contended = entry_key
+                    return False
+                if self.newest_payload(entry_key) is not None:
+                    raise _entry_violation(codec, index, values)
+                entries.append((entry_key, vshard_of(entry_key[6:])))
+            elif index.is_deferrable and (shared := index.shared_key(values)) is not None:
+                if not self._claim_all(shared):
+                    return False
+                self._check_later(codec, index, values, shared)
+                entries.append((entry_key, vshard_of(shared[6:])))
             else:
-                self._transaction.postpone(entry_key, payload, entry_vshard, violation)
+                entries.append((entry_key, vshard))
+        payload = codec.encode_clustering(clustering)
+        for entry_key, entry_vshard in entries:
+            self._transaction.put(entry_key, payload, entry_vshard)
         return True
+
+    def _check_later(
+        self, codec: TableCodec, index: IndexCodec, values: Values, shared: bytes
+    ) -> None:
+        """Have a locked key of a deferrable constraint checked, if it has a row already."""
+        transaction = self._transaction
+        if shared in transaction.unchecked or shared in transaction.deferred:
+            return
+        if count_holders(self._group, transaction, shared, 1):
+            transaction.unchecked[shared] = UniqueCheck(
+                codec.table.id, index.index, lambda: _entry_violation(codec, index, values)
+            )
 
     async def add_index_entries(
         self, access: TableAccess, index_id: int, rows: Sequence[Row]
@@ -370,16 +441,16 @@ class StatementStore:
                 continue
             clustering = codec.clustering_of(row)
             key, exclusive = index.entry_key(values, clustering)
-            if not exclusive:
-                put(
-                    key,
-                    codec.encode_clustering(clustering),
-                    codec.vshard(codec.rows.key(clustering), clustering),
-                )
-                continue
-            if self.newest_payload(key) is not None:
+            shared = index.shared_key(values) if index.is_deferrable else None
+            is_taken = (
+                self.newest_payload(key) is not None
+                if exclusive
+                else shared is not None and count_holders(self._group, self._transaction, shared, 1)
+            )
+            if is_taken:
                 raise _entry_violation(codec, index, values)
-            put(key, codec.encode_clustering(clustering), vshard_of(key[6:]))
+            vshard = codec.entry_vshard(key if exclusive else shared, clustering)
+            put(key, codec.encode_clustering(clustering), vshard)
 
     async def insert_or_conflict(
         self,
@@ -419,7 +490,16 @@ class StatementStore:
                 self.check_serializable(key)
                 return codec.decode(payload)
         for index in codec.indexes:
-            if not index.is_unique or (arbiters and index.index_id not in arbiters):
+            if arbiters and index.index_id not in arbiters:
+                continue
+            if index.is_deferrable:
+                raise ObjectNotInPrerequisiteState(
+                    "ON CONFLICT does not support deferrable unique constraints/exclusion "
+                    "constraints as arbiters",
+                    table=codec.table.name,
+                    constraint=index.index.name,
+                )
+            if not index.is_unique:
                 continue
             values = _index_values(index, makers, row)
             if values is None:
@@ -492,15 +572,10 @@ class StatementStore:
         if key != old_key:
             if not self._claim_all(key, old_key):
                 return False
-            violation = None
             if self.newest_payload(key) is not None:
-                violation = self._primary_violation(codec, clustering)
-                if not codec.table.primary_deferrable:
-                    raise violation
+                raise _primary_violation(codec, clustering)
             change.gone.append((old_key, codec.vshard(old_key, old_clustering)))
-            change.come.append((key, codec.encode(new), vshard, violation))
-        else:
-            change.come.append((key, codec.encode(new), vshard, None))
+        change.come.append((key, codec.encode(new), vshard))
         for index in codec.indexes:
             before = _index_values(index, makers, old)
             after = _index_values(index, makers, new)
@@ -522,28 +597,25 @@ class StatementStore:
     ) -> bool:
         """Note how one index changes with a row; False when a key is locked by somebody else."""
         old_clustering, clustering = codec.clustering_of(rows[0]), codec.clustering_of(rows[1])
-        old_entry = entry = b""
-        exclusive = False
+        old_locked: bytes | None = None
         if before is not None:
-            old_entry, exclusive = index.entry_key(before, old_clustering)
-            if exclusive and not self._claim_all(old_entry):
+            entry, exclusive = index.entry_key(before, old_clustering)
+            old_locked = _locked_key(index, before, entry, exclusive=exclusive)
+            if old_locked is not None and not self._claim_all(old_locked):
                 return False
-            change.gone.append(
-                (old_entry, codec.entry_vshard(old_entry, old_clustering, exclusive=exclusive))
-            )
+            change.gone.append((entry, codec.entry_vshard(old_locked, old_clustering)))
         if after is not None:
             entry, exclusive = index.entry_key(after, clustering)
-            violation = None
-            if exclusive and entry != old_entry:
-                if not self._claim_all(entry):
+            locked = _locked_key(index, after, entry, exclusive=exclusive)
+            if locked is not None and locked != old_locked:
+                if not self._claim_all(locked):
                     return False
-                if self.newest_payload(entry) is not None:
-                    violation = _entry_violation(codec, index, after)
-                    if not index.index.deferrable:
-                        raise violation
+                if not exclusive:
+                    self._check_later(codec, index, after, locked)
+                elif self.newest_payload(entry) is not None:
+                    raise _entry_violation(codec, index, after)
             pointer = codec.encode_clustering(clustering)
-            vshard = codec.entry_vshard(entry, clustering, exclusive=exclusive)
-            change.come.append((entry, pointer, vshard, violation))
+            change.come.append((entry, pointer, codec.entry_vshard(locked, clustering)))
         return True
 
     def _claim_all(self, *keys: bytes) -> bool:
@@ -554,20 +626,12 @@ class StatementStore:
         return True
 
     def _carry_out(self, change: _Change) -> None:
-        """Write what goes, then what comes.
-
-        What has to wait for its key comes when the key is free.
-        """
-        transaction = self._transaction
+        """Write what goes, then what comes."""
+        put = self._transaction.put
         for key, vshard in change.gone:
-            transaction.put(key, b"", vshard)
-            if transaction.postponed:
-                transaction.key_is_free(key)
-        for key, payload, vshard, violation in change.come:
-            if violation is None:
-                transaction.put(key, payload, vshard)
-            else:
-                transaction.postpone(key, payload, vshard, violation)
+            put(key, b"", vshard)
+        for key, payload, vshard in change.come:
+            put(key, payload, vshard)
 
     async def delete(self, access: TableAccess, rows: Sequence[Row]) -> None:
         """Delete locked rows and their index entries."""
@@ -594,23 +658,15 @@ class StatementStore:
         self._carry_out(change)
         return True
 
-    def _primary_violation(self, codec: TableCodec, clustering: Values) -> UniqueViolation:
-        table = codec.table
-        names = [table.columns[position].name for position in table.clustering_key]
-        return _unique_violation(table, table.primary_name, names, clustering, None)
-
 
 class _Change:
-    """What one row's change does to keys.
-
-    Those that go, then those that come, some of them when their key is free.
-    """
+    """What one row's change does to keys: those that go, then those that come."""
 
     __slots__ = ("come", "gone")
 
     def __init__(self) -> None:
         self.gone: list[tuple[bytes, int]] = []
-        self.come: list[tuple[bytes, bytes, int, UniqueViolation | None]] = []
+        self.come: list[tuple[bytes, bytes, int]] = []
 
 
 def _absent(key: bytes) -> None:
@@ -629,6 +685,21 @@ def _index_values(index: IndexCodec, makers: dict[int, Any], row: Row) -> Values
         return index.columns(row)
     values: Values | None = makers[index.index_id](row)
     return values
+
+
+def _locked_key(
+    index: IndexCodec, values: Values, entry_key: bytes, *, exclusive: bool
+) -> bytes | None:
+    """Return the key to lock for writing an index entry, None when its row's lock is enough."""
+    if exclusive:
+        return entry_key
+    return index.shared_key(values) if index.is_deferrable else None
+
+
+def _primary_violation(codec: TableCodec, clustering: Values) -> UniqueViolation:
+    table = codec.table
+    names = [table.columns[position].name for position in table.clustering_key]
+    return _unique_violation(table, table.primary_name, names, clustering, None)
 
 
 def _entry_violation(codec: TableCodec, index: IndexCodec, values: Values) -> UniqueViolation:

@@ -8,8 +8,9 @@ values Other entry:       key ``prefix(storage, i) | index key | clustering`` va
 key's values
 
 A unique entry with a NULL in its key (and NULLs distinct) takes the second form, for it conflicts
-with nothing. Unique entries are distributed by their own key; the others live with their row
-(ARCHITECTURE section 4).
+with nothing. So do the entries of a deferrable unique constraint, which two rows may share until it
+is checked (``nodedb.txn.deferred``). Unique entries are distributed by their own key, as are those
+of a deferrable constraint; the others live with their row (ARCHITECTURE section 4).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from typing import Any, Final
 
 from nodedb.kv.keys import index_prefix, vshard_of
 from nodedb.storage.key_codec import KeyColumn, key_encoder, prefix_encoder, prefix_end
-from nodedb.storage.row_codec import RowCodec, row_codec
+from nodedb.storage.row_codec import BatchDecoder, RowCodec, row_codec
 from sql.catalog.descriptor import PRIMARY_INDEX_ID, Index, IndexKey, Table
 from sql.executor.store import KeySpan
 from sql.types.base import Datum, Row, SqlType
@@ -84,6 +85,7 @@ class IndexCodec:
         "entries",
         "index",
         "index_id",
+        "is_deferrable",
         "is_unique",
         "nulls_distinct",
     )
@@ -91,7 +93,8 @@ class IndexCodec:
     def __init__(self, table: Table, index: Index) -> None:
         self.index = index
         self.index_id = index.index_id
-        self.is_unique = index.unique
+        self.is_unique = index.unique and not index.deferrable
+        self.is_deferrable = index.unique and index.deferrable
         self.nulls_distinct = not index.nulls_not_distinct
         positions = [key.position for key in index.keys]
         self.columns = (
@@ -113,6 +116,12 @@ class IndexCodec:
             return self._unique_space.key(values), True
         return self.entries.key(values + clustering), False
 
+    def shared_key(self, values: Values) -> bytes | None:
+        """Return what all entries of one deferrable unique key start with; None: no conflict."""
+        if self.nulls_distinct and None in values:
+            return None
+        return self._unique_space.key(values)
+
 
 def _key_type(table: Table, key: IndexKey) -> SqlType:
     if key.position >= 0:
@@ -126,6 +135,8 @@ class TableCodec:
     """A table's rows and indexes in bytes."""
 
     __slots__ = (
+        "_batch_decoders",
+        "_row_codec",
         "clustering_of",
         "decode",
         "decode_clustering",
@@ -145,6 +156,8 @@ class TableCodec:
         codec = row_codec(types, [_missing(column) for column in table.columns])
         self.encode = codec.encode
         self.decode = codec.decode
+        self._row_codec = codec
+        self._batch_decoders: dict[frozenset[int] | None, BatchDecoder] = {}
         clustering = [table.columns[p] for p in table.clustering_key]
         self.rows = KeySpace(
             index_prefix(table.storage_id, PRIMARY_INDEX_ID),
@@ -161,6 +174,16 @@ class TableCodec:
         count = len(table.distribute_by)
         self.vshard_positions = count if 0 < count < len(table.clustering_key) else 0
 
+    def batch_decoder(self, columns: frozenset[int] | None) -> BatchDecoder:
+        """Return the decoder of many rows; columns other than these positions are left as they are.
+
+        What stands in those must not be looked at. None: all columns.
+        """
+        found = self._batch_decoders.get(columns)
+        if found is None:
+            found = self._batch_decoders[columns] = self._row_codec.batch_decoder(columns)
+        return found
+
     def key_of(self, row: Row) -> bytes:
         """Return the storage key of a row."""
         return self.rows.key(self.clustering_of(row))
@@ -171,10 +194,10 @@ class TableCodec:
             return vshard_of(self.rows.partial(clustering[: self.vshard_positions])[6:])
         return vshard_of(key[6:])
 
-    def entry_vshard(self, entry_key: bytes, clustering: Values, *, exclusive: bool) -> int:
-        """Return the vshard of an index entry: a unique one's own, or its row's."""
-        if exclusive:
-            return vshard_of(entry_key[6:])
+    def entry_vshard(self, unique_key: bytes | None, clustering: Values) -> int:
+        """Return the vshard of an index entry: its unique key's, or without one its row's."""
+        if unique_key is not None:
+            return vshard_of(unique_key[6:])
         return self.vshard(self.rows.key(clustering), clustering)
 
 

@@ -15,18 +15,22 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sortedcontainers import SortedList  # type: ignore[import-untyped]  # ships no types
 
 from nodedb.waiter import Interrupts
-from sql.errors import ConfigurationLimitExceeded, UniqueViolation
+from sql.errors import ConfigurationLimitExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from nodedb.kv.locks import LockRequest
+    from nodedb.txn.deferred import UniqueCheck
+    from sql.catalog.descriptor import Index
 
 PREFIX_BYTES: Final = 6
 COMMAND: Final = 0
 PAYLOAD: Final = 1
 VSHARD: Final = 2
 OLDER: Final = 3
+COMMAND_MAX: Final = 1 << 62
+"""Above all commands: what sees everything that the transaction has written."""
 BufferedWrite = tuple[int, bytes, int, Any]
 
 
@@ -36,6 +40,9 @@ class Mark(NamedTuple):
     undo: int
     locks: int
     cleared: int
+    unchecked: "dict[bytes, UniqueCheck] | None" = None
+    deferred: "dict[bytes, UniqueCheck] | None" = None
+    """What waited to be checked there, None for nothing."""
 
 
 class _IndexKeys:
@@ -48,15 +55,8 @@ class _IndexKeys:
         self.taken = 0
 
 
-class Postponed(NamedTuple):
-    """A row or entry of a deferrable constraint whose key is still taken.
-
-    It goes in when the key comes free.
-    """
-
-    payload: bytes
-    vshard: int
-    violation: UniqueViolation
+def _is_initially_deferred(index: "Index") -> bool:
+    return index.initially_deferred
 
 
 class Transaction:
@@ -65,6 +65,10 @@ class Transaction:
     ``is_snapshot``: all statements read at one timestamp (REPEATABLE READ), not each at its own.
     ``snapshot`` is the oldest timestamp that one of its statements reads at, 0 before the first;
     ``began`` is monotonic seconds.
+
+    ``unchecked`` are the keys of deferrable unique constraints that may have several rows since the
+    present statement, by the key; ``deferred`` those of earlier ones, whose check is deferred.
+    ``defers`` tells whether a constraint is deferred just now.
     """
 
     __slots__ = (
@@ -75,16 +79,20 @@ class Transaction:
         "cleared",
         "command",
         "deadlock_name",
+        "deferred",
+        "defers",
+        "encoded",
+        "encoded_counts",
         "held",
         "id",
         "interrupts",
         "is_active",
         "is_snapshot",
         "lock_timeout_ms",
-        "postponed",
         "process_id",
         "snapshot",
         "started",
+        "unchecked",
         "undo",
         "waiting",
         "writes",
@@ -109,8 +117,13 @@ class Transaction:
         self.writes: dict[bytes, BufferedWrite] = {}
         self.undo: list[bytes] = []
         self.byte_count = 0
+        self.encoded: list[bytes] = []
+        """What ``TransactionManager.prepare_commit`` made of the writes, in slices."""
+        self.encoded_counts: list[int] = []
         self.cleared: list[bytes] = []
-        self.postponed: dict[bytes, list[Postponed]] = {}
+        self.unchecked: dict[bytes, UniqueCheck] = {}
+        self.deferred: dict[bytes, UniqueCheck] = {}
+        self.defers: Callable[[Index], bool] = _is_initially_deferred
         self.command = 1
         self.is_active = True
         self.is_snapshot = False
@@ -168,12 +181,15 @@ class Transaction:
 
     def mark(self) -> Mark:
         """Return the present point."""
-        return Mark(len(self.undo), len(self.held), len(self.cleared))
+        unchecked = self.unchecked.copy() if self.unchecked else None
+        deferred = self.deferred.copy() if self.deferred else None
+        return Mark(len(self.undo), len(self.held), len(self.cleared), unchecked, deferred)
 
     def undo_to(self, mark: Mark) -> None:
         """Restore the write buffer as it was at the mark; locks are the caller's."""
         del self.cleared[mark.cleared :]
-        self.postponed.clear()
+        self.unchecked = {} if mark.unchecked is None else mark.unchecked.copy()
+        self.deferred = {} if mark.deferred is None else mark.deferred.copy()
         undo, writes = self.undo, self.writes
         while len(undo) > mark.undo:
             key = undo.pop()
@@ -187,31 +203,17 @@ class Transaction:
         for index_keys in self._sorted.values():
             index_keys.taken = min(index_keys.taken, len(undo))
 
-    # Deferrable constraints
-
-    def postpone(self, key: bytes, payload: bytes, vshard: int, violation: UniqueViolation) -> None:
-        """Keep a row or entry back until its key is free."""
-        self.postponed.setdefault(key, []).append(Postponed(payload, vshard, violation))
-
-    def key_is_free(self, key: bytes) -> None:
-        """Let in what waited for a key that was deleted."""
-        waiting = self.postponed.get(key)
-        if waiting is not None:
-            first = waiting.pop(0)
-            if not waiting:
-                del self.postponed[key]
-            self.put(key, first.payload, first.vshard)
-
-    def check_postponed(self) -> None:
-        """At the end of a statement: raise the first violation (23505) that has not gone away."""
-        for waiting in self.postponed.values():
-            self.postponed = {}
-            raise waiting[0].violation
-
     def forget_writes(self) -> None:
         """Give the memory of the buffer back."""
         self.writes = {}
+        self.encoded = []
+        self.encoded_counts = []
+        self.forget_undo()
+        self.unchecked = {}
+        self.deferred = {}
+        self.byte_count = 0
+
+    def forget_undo(self) -> None:
+        """Give up what only later statements or a rollback to a mark would need."""
         self.undo = []
         self._sorted = {}
-        self.postponed = {}
-        self.byte_count = 0

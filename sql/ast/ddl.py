@@ -152,6 +152,7 @@ class ColumnDefinition(Node, frozen=True):
     collation: tuple[str, ...] = ()
     constraints: tuple[ColumnConstraint, ...] = ()
     span: Span = NO_SPAN
+    collation_span: Span = NO_SPAN
 
 
 class LikeClause(Node, frozen=True):
@@ -641,7 +642,10 @@ class Grant(Node, frozen=True):
 
 
 class GrantRole(Node, frozen=True):
-    """GRANT or REVOKE of membership. ``admin_option`` is WITH ADMIN OPTION or ADMIN OPTION FOR."""
+    """GRANT or REVOKE of membership. ``admin_option`` is WITH ADMIN OPTION or ADMIN OPTION FOR.
+
+    ``is_alter``: written as ALTER GROUP ... ADD or DROP USER.
+    """
 
     is_grant: bool
     roles: tuple[RoleSpec, ...]
@@ -650,6 +654,7 @@ class GrantRole(Node, frozen=True):
     granted_by: RoleSpec | None = None
     behavior: DropBehavior = "restrict"
     span: Span = NO_SPAN
+    is_alter: bool = False
 
 
 class AlterDefaultPrivileges(Node, frozen=True):

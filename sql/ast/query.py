@@ -493,11 +493,15 @@ class QualifiedName(Node, frozen=True):
 
 
 class Alias(Node, frozen=True):
-    """``[AS] name [(column, ...)]``; ``column_types`` only for functions returning record."""
+    """``[AS] name [(column, ...)]``; ``column_types`` only for functions returning record.
+
+    ``types_span`` is the first of those columns.
+    """
 
     name: str
     columns: tuple[str, ...] = ()
     column_types: tuple[TypeName, ...] = ()
+    types_span: Span = NO_SPAN
 
 
 class TableRef(Node, frozen=True):

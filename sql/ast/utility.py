@@ -171,6 +171,8 @@ class DeclareCursor(Node, frozen=True):
     binary: bool = False
     scroll: bool | None = None
     hold: bool = False
+    conflict: str = ""
+    """Two options that exclude each other, as the message names them."""
     span: Span = NO_SPAN
 
 

@@ -406,7 +406,7 @@ class Grouping:
     def _key_is_grouped(self, node: ColumnVar) -> bool:
         for item in self._scope.all_items:
             scan = item.scan
-            if scan is None or not scan.table.primary_name or scan.table.primary_deferrable:
+            if scan is None or not scan.table.primary_name:
                 continue
             if not any(c.id == node.id for c in scan.columns):
                 continue

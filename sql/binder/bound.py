@@ -104,6 +104,20 @@ class CastExpr:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class CollateExpr:
+    """``operand COLLATE collation``, of the operand's type.
+
+    ``sql.binder.collation`` takes it out at the end of binding.
+    """
+
+    operand: BoundExpr
+    collation: str
+    type: SqlType
+    typmod: int = NO_TYPMOD
+    span: Span = NO_SPAN
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class CastElement:
     """The element inside an array cast."""
 
@@ -328,6 +342,7 @@ BoundExpr = Union[
     ColumnVar,
     CallExpr,
     CastExpr,
+    CollateExpr,
     CastElement,
     BoolExpr,
     NullTestExpr,
@@ -675,13 +690,22 @@ class ColumnCheck:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ViewCheck:
+    """What every row written through a view WITH CHECK OPTION must satisfy, as ``ColumnCheck``."""
+
+    view: str
+    expression: BoundExpr
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TargetTable:
     """The table written by INSERT, UPDATE, DELETE, with its bound expressions.
 
     ``row_columns`` has one OutputColumn per ``table.columns`` (the new row in checks, generated
     columns and index expressions). ``generated``: (position, expression).
     ``index_expressions[index_id]`` are the bound keys of indexes that have expressions,
-    ``index_predicates[index_id]`` the bound predicate of partial ones.
+    ``index_predicates[index_id]`` the bound predicate of partial ones. ``view_checks`` are verified
+    once a row is written.
     """
 
     table: Table
@@ -690,6 +714,7 @@ class TargetTable:
     generated: tuple[tuple[int, BoundExpr], ...] = ()
     index_expressions: dict[int, tuple[BoundExpr, ...]] = field(default_factory=dict)
     index_predicates: dict[int, BoundExpr] = field(default_factory=dict)
+    view_checks: tuple[ViewCheck, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

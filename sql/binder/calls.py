@@ -9,16 +9,18 @@ Source: PostgreSQL docs, "Value Expressions" (function calls), "Type Conversion"
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from sql.ast.query import Expression, FunctionCall
-from sql.binder.bound import ArrayExpr, BoundExpr, CallExpr, Const
+from sql.binder.bound import ArrayExpr, BoundExpr, CallExpr, CollateExpr, Const
 from sql.binder.coerce import coerce, resolve_unknown
 from sql.binder.dispatch import HANDLERS, bind
 from sql.binder.operators import polymorphic_signature
 from sql.binder.resolve import POLYMORPHIC, Candidate, Routine
 from sql.errors import (
     AmbiguousFunction,
+    DatatypeMismatch,
     FeatureNotSupported,
     InvalidSchemaName,
     SqlSyntaxError,
@@ -151,13 +153,16 @@ def resolve_call(
     if any(node.arg_names):
         _check_named(node)
     schema = node.name[-2] if len(node.name) > 1 else ""
+    name = node.name[-1]
     if schema and schema != "pg_catalog":
         if state.catalog.schema_id(schema) is None:
             raise InvalidSchemaName(f'schema "{schema}" does not exist', span=node.span)
-        raise _no_function(node, args)
+        name = f"{schema}.{name}"
+        if name not in state.registry.functions:
+            raise _no_function(node, args)
     actual = tuple(a.type for a in args)
     found = choose_routine(
-        state, node.name[-1], actual, node.arg_names, variadic=node.variadic, star=node.star
+        state, name, actual, node.arg_names, variadic=node.variadic, star=node.star
     )
     if found == "ambiguous":
         raise AmbiguousFunction(
@@ -279,6 +284,12 @@ def build_call(
     bound, result = prepare_arguments(state, candidate, args, span)
     if function.name in RECORD_READERS:
         return _record_call(state, function, bound, span)
+    if any(t in POLYMORPHIC for _, t in function.columns):
+        columns = tuple(
+            (n, polymorphic_signature(state, candidate.types, args, t)[1])
+            for n, t in function.columns
+        )
+        function = replace(function, columns=columns)
     return CallExpr(function, bound, result, span=span)
 
 
@@ -288,6 +299,8 @@ def _record_call(
     """Give json_populate_record and its kin the columns of their first argument."""
     from sql.binder.expression import record_shape  # noqa: PLC0415
 
+    if "_populate_" in function.name and args[0].type is not RECORD:
+        raise DatatypeMismatch(f"first argument of {function.name} must be a row type")
     shape = record_shape(state, args[0]) if args[0].type is RECORD else None
     if shape is not None:
         function = record_reader(function, shape)
@@ -309,8 +322,11 @@ def prepare_arguments(
         types, result = polymorphic_signature(state, declared, args, result)
     else:
         types = declared
-    if routine.name == "pg_typeof" and isinstance(args[0], Const):
-        return args, result
+    if routine.name in _SHOWING:
+        state.collated |= routine.name == "pg_collation_for"
+        if type(args[0]) in _LITERALS:
+            # What is shown of a literal is what it is before anything gives it a type.
+            return args, result
     coerced = tuple([_argument(state, a, t) for a, t in zip(args, types, strict=True)])
     if candidate.order:
         coerced = tuple(
@@ -328,6 +344,10 @@ def prepare_arguments(
     if candidate.expanded and declared[-1] is not ANY:
         coerced = _pack_variadic(coerced, candidate.expanded, span)
     return coerced, result
+
+
+_SHOWING: Final = frozenset(("pg_typeof", "pg_collation_for"))
+_LITERALS: Final = frozenset((Const, CollateExpr))
 
 
 def routine_is_variadic_any(routine: Routine) -> bool:

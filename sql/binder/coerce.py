@@ -10,12 +10,14 @@ Source: PostgreSQL docs, "Type Conversion": "Value Storage", "UNION, CASE, and R
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sql.binder.bound import (
     BoundExpr,
     CastElement,
     CastExpr,
+    CollateExpr,
     Const,
     DomainDefault,
     ParameterRef,
@@ -24,6 +26,7 @@ from sql.binder.bound import (
 from sql.binder.literal import read_literal
 from sql.binder.tree import location
 from sql.errors import CannotCoerce, DatatypeMismatch, SqlError
+from sql.functions.collated import collatable
 from sql.span import NO_SPAN, Span
 from sql.types.base import NO_TYPMOD, SqlType
 from sql.types.catalog import (
@@ -32,6 +35,7 @@ from sql.types.catalog import (
     BOOL,
     BPCHAR,
     INTERVAL,
+    NAME,
     NUMERIC,
     RECORD,
     TEXT,
@@ -70,8 +74,12 @@ def coerce(
             return _read(state, expression, target)
         if isinstance(expression, ParameterRef):
             return state.fix_parameter(expression, target, span)
-        if isinstance(expression, CastExpr) and expression.method == "relabel":
-            return coerce(state, expression.operand, target, context, span)
+        if isinstance(expression, CollateExpr):
+            # The literal below is what gets the type; one without collations needs no clause.
+            inner = coerce(state, expression.operand, target, context, span)
+            if not collatable(target):
+                return inner
+            return replace(expression, operand=inner, type=inner.type, typmod=inner.typmod)
     if target is ANYARRAY and source.element is not None:
         return expression
     method, cast = state.resolver.pathway(source, target, context)
@@ -128,6 +136,8 @@ def _cast(
 def _fold_cast(
     constant: Const, target: SqlType, method: str, cast: Cast | None, span: Span
 ) -> Const | None:
+    if constant.type is NAME:
+        return None  # A constant of another type would lose the collation of names, C.
     where = span if span.start >= 0 and span.start < constant.span.start else constant.span
     if constant.value is None or method == "relabel":
         return Const(constant.value, target, NO_TYPMOD, where)

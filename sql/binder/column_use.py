@@ -50,8 +50,8 @@ def column_privileges(bound: BoundStatement) -> tuple[ColumnPrivilege, ...]:
     """Return what ``bound.privileges`` asks of tables, per column.
 
     DELETE and the locks of SELECT ... FOR UPDATE have no column form: they are not in the result.
-    A column that only a view's query reads counts as read by the statement when the statement
-    names the same table itself.
+    A column that a view's query reads counts as read by the statement too when both name the
+    same table.
     """
     uses = _Uses()
     nodes = _nodes(bound.plan)
@@ -63,7 +63,8 @@ def column_privileges(bound: BoundStatement) -> tuple[ColumnPrivilege, ...]:
             relation, position = uses.places[node.id]
             uses.used.setdefault((relation, "r"), set()).add(position)
     result: list[ColumnPrivilege] = []
-    for relation, letters in bound.privileges:
+    of_views = ((relation, letters) for _, relation, letters in bound.view_privileges)
+    for relation, letters in (*bound.privileges, *of_views):
         for letter in letters:
             positions = uses.used.get((relation, letter), set())
             if positions or (letter == "r" and relation in uses.scanned) or letter == "a":

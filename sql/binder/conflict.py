@@ -1,5 +1,7 @@
 """ON CONFLICT: which unique indexes arbitrate, and the update of the row in the way.
 
+Storage refuses an arbiter that is deferrable, when there is a row to insert.
+
 Source: PostgreSQL docs, "INSERT", "ON CONFLICT Clause".
 """
 
@@ -17,7 +19,6 @@ from sql.binder.tree import expression_key
 from sql.catalog.descriptor import PRIMARY_INDEX_ID, Index, Table
 from sql.errors import (
     InvalidColumnReference,
-    ObjectNotInPrerequisiteState,
     SqlSyntaxError,
     UndefinedObject,
     WrongObjectType,
@@ -75,13 +76,12 @@ def bind_conflict(
 
 def _constraint_index(table: Table, target: ConflictTarget) -> int:
     name = target.constraint
-    deferrable = False
     found = 0
     if table.primary_name and table.primary_name == name:
-        found, deferrable = PRIMARY_INDEX_ID, table.primary_deferrable
+        found = PRIMARY_INDEX_ID
     for index in table.indexes:
         if index.constraint and index.name == name:
-            found, deferrable = index.index_id, index.deferrable
+            found = index.index_id
     if not found:
         is_other = any(c.name == name for c in table.checks) or any(
             f.name == name for f in table.foreign_keys
@@ -89,11 +89,6 @@ def _constraint_index(table: Table, target: ConflictTarget) -> int:
         if is_other:
             raise WrongObjectType("constraint in ON CONFLICT clause has no associated index")
         raise UndefinedObject(f'constraint "{name}" for table "{table.name}" does not exist')
-    if deferrable:
-        raise ObjectNotInPrerequisiteState(
-            "ON CONFLICT does not support deferrable unique constraints/exclusion constraints "
-            "as arbiters"
-        )
     return found
 
 
@@ -122,20 +117,12 @@ def _infer(
         scope.clause = "predicate"
         where = coerce_to_boolean(state, bind(state, node.where, scope), "WHERE")
     found: list[int] = []
-    if (
-        not keys
-        and table.primary_name
-        and not table.primary_deferrable
-        and set(table.clustering_key) == positions
-    ):
+    if not keys and table.primary_name and set(table.clustering_key) == positions:
         found.append(PRIMARY_INDEX_ID)
     found.extend(
         i.index_id
         for i in table.indexes
-        if i.unique
-        and i.state != "delete_only"
-        and not i.deferrable
-        and _matches(i, target, positions, keys, where)
+        if i.unique and i.state != "delete_only" and _matches(i, target, positions, keys, where)
     )
     if not found:
         raise InvalidColumnReference(

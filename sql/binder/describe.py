@@ -92,6 +92,7 @@ _EXPRESSIONS: dict[type, Callable[[Any], str]] = {
     b.ColumnVar: lambda n: f"{n.qualifier}{'.' if n.qualifier else ''}{n.name}#{n.id}",
     b.CallExpr: _call,
     b.CastExpr: _cast,
+    b.CollateExpr: lambda n: f"({_e(n.operand)} collate {n.collation})",
     b.CastElement: lambda n: f"element:{n.type.name}",
     b.BoolExpr: lambda n: (
         f"(not {_e(n.operands[0])})" if n.kind == "not" else f"({_join(n.operands, f' {n.kind} ')})"
@@ -193,6 +194,8 @@ def _write_tail(node: b.InsertPlan | b.UpdatePlan | b.DeletePlan) -> str:
     text = ""
     for check in node.target.checks:
         text += f" check {check.name} {_e(check.expression)}"
+    for view_check in node.target.view_checks:
+        text += f" check view {view_check.view} {_e(view_check.expression)}"
     if node.target.generated:
         text += f" generate {_assignments(node.target.generated)}"
     if node.returning:

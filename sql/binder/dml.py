@@ -5,6 +5,7 @@ Source: PostgreSQL docs, "INSERT", "UPDATE", "DELETE", "Returning Data from Modi
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from sql.ast.node import Node
@@ -53,7 +54,6 @@ from sql.binder.from_clause import bind_from, scan_table
 from sql.binder.scope import Item, Scope, check_no_conflict, item_over
 from sql.binder.state import BindState, BoundQuery, Tracker, var_of
 from sql.binder.subscript_target import Slot, slot_of
-from sql.binder.table_target import default_value, target_table
 from sql.binder.targets import bind_targets
 from sql.binder.tree import location
 from sql.binder.view_target import Destination, find_destination
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sql.ast.query import Alias
-    from sql.catalog.descriptor import Column, Table
+    from sql.catalog.descriptor import Column
 
 
 def bind_modification(state: BindState, node: DmlStatement, parent: Scope | None) -> BoundQuery:
@@ -94,12 +94,12 @@ def _bind_insert(state: BindState, node: Insert, parent: Scope | None) -> BoundQ
     destination.require(state, "a")
     columns = _insert_columns(node, destination)
     state.insert_columns[table.id] = tuple(c.position for c in columns) if node.source else ()
-    target = target_table(state, table, writes_row=True)
+    target = destination.target(state, writes_row=True)
     alias = node.alias or destination.name
     row = destination.item(state, target.row_columns, alias, user_alias=bool(node.alias))
     scope.all_items = [row]  # Not visible in the source, but errors know of it.
-    source, given = _insert_source(state, node, columns, scope)
-    values = _insert_values(state, node, table, given)
+    source, given = _insert_source(state, node, columns, scope, destination)
+    values = _insert_values(state, node, destination, given)
     conflict = None
     if node.on_conflict is not None:
         conflict = bind_conflict(state, node.on_conflict, target, destination, alias, scope)
@@ -116,9 +116,11 @@ def _bind_insert(state: BindState, node: Insert, parent: Scope | None) -> BoundQ
 def _insert_columns(node: Insert, destination: Destination) -> list[Slot]:
     """Return the target columns in the order of the given expressions."""
     if not node.columns:
-        if destination.view is None:
+        if not destination.is_view:
             return [slot_of(c) for c in destination.table.visible_columns]
-        return [slot_of(destination.writable(n, "insert", node.span)) for n in destination.columns]
+        # Those before the first expression: what is more fails once the values are counted.
+        writable = itertools.takewhile(lambda c: c is not None, destination.columns.values())
+        return [slot_of(column) for column in writable if column is not None]
     result: list[Slot] = []
     spans = node.column_spans or (node.span,) * len(node.columns)
     subscripts = node.column_subscripts or ((),) * len(node.columns)
@@ -138,7 +140,7 @@ _Given = dict[int, BoundExpr | None]
 
 
 def _insert_source(
-    state: BindState, node: Insert, columns: list[Slot], scope: Scope
+    state: BindState, node: Insert, columns: list[Slot], scope: Scope, destination: Destination
 ) -> tuple[LogicalPlan, _Given]:
     source = node.source
     if source is None:
@@ -151,10 +153,11 @@ def _insert_source(
             if any(_has_set_call(state, item) for item in row):
                 _forbid_defaults(row)
                 targets = tuple(Target(item, span=item.span) for item in row)
-                return _from_query(state, node, Select(targets), columns, scope)
+                return _from_query(state, node, Select(targets), columns, scope, destination)
+            _check_count(node, columns, row, destination)
             return OneRow(), _single_row(state, node, row, columns, scope)
-        return _many_rows(state, node, source, columns, scope)
-    return _from_query(state, node, source, columns, scope)
+        return _many_rows(state, node, source, columns, scope, destination)
+    return _from_query(state, node, source, columns, scope, destination)
 
 
 def _has_set_call(state: BindState, node: object) -> bool:
@@ -179,8 +182,14 @@ def _forbid_defaults(row: tuple[Expression, ...]) -> None:
 
 
 def _check_count(
-    node: Insert, columns: list[Slot], items: tuple[Expression, ...] | list[BoundExpr]
+    node: Insert,
+    columns: list[Slot],
+    items: tuple[Expression, ...] | list[BoundExpr],
+    destination: Destination,
 ) -> None:
+    names = tuple(destination.columns)
+    if not node.columns and len(columns) < len(items) <= len(names):
+        destination.writable(names[len(columns)], "insert", node.span)
     if len(items) > len(columns):
         extra = items[len(columns)]
         raise SqlSyntaxError("INSERT has more expressions than target columns", span=extra.span)
@@ -197,7 +206,6 @@ def _single_row(
     columns: list[Slot],
     scope: Scope,
 ) -> _Given:
-    _check_count(node, columns, row)
     given: _Given = {}
     for item, column in zip(row, columns, strict=False):
         if type(item) is DefaultMarker:
@@ -231,13 +239,18 @@ def _check_writable(node: Insert, column: Column) -> None:
 
 
 def _many_rows(
-    state: BindState, node: Insert, source: Values, columns: list[Slot], scope: Scope
+    state: BindState,
+    node: Insert,
+    source: Values,
+    columns: list[Slot],
+    scope: Scope,
+    destination: Destination,
 ) -> tuple[LogicalPlan, _Given]:
     width = len(source.rows[0])
     for row in source.rows:
         if len(row) != width:
             raise SqlSyntaxError("VALUES lists must all be the same length", span=row[0].span)
-    _check_count(node, columns, source.rows[0])
+    _check_count(node, columns, source.rows[0], destination)
     columns = columns[:width]
     # A column that is DEFAULT in every row is no value at all, as generated columns require.
     omitted = {i for i in range(width) if all(type(row[i]) is DefaultMarker for row in source.rows)}
@@ -251,7 +264,7 @@ def _many_rows(
             item, column = row[i], columns[i]
             if type(item) is DefaultMarker:
                 _forbid_default_part(column)
-                values.append(default_value(state, column.column, item.span))
+                values.append(destination.default(state, column.column, item.span))
                 continue
             values.append(column.coerce(state, bind(state, item, scope), item.span))
         rows.append(tuple(values))
@@ -267,15 +280,19 @@ def _many_rows(
 
 
 def _from_query(
-    state: BindState, node: Insert, source: Query, columns: list[Slot], scope: Scope
+    state: BindState,
+    node: Insert,
+    source: Query,
+    columns: list[Slot],
+    scope: Scope,
+    destination: Destination,
 ) -> tuple[LogicalPlan, _Given]:
     from sql.binder.query import bind_query  # noqa: PLC0415
 
     bound = bind_query(state, source, scope, resolve=False)
     places = [location(e) for e in _query_expressions(bound)]
-    _check_count(
-        node, columns, [var_of(c, span=p) for c, p in zip(bound.columns, places, strict=True)]
-    )
+    items: list[BoundExpr] = [var_of(c, span=p) for c, p in zip(bound.columns, places, strict=True)]
+    _check_count(node, columns, items, destination)
     for column in columns[: len(bound.columns)]:
         _check_writable(node, column.column)
     plan = bound.plan
@@ -323,17 +340,17 @@ def _read_unknowns(
 
 
 def _insert_values(
-    state: BindState, node: Insert, table: Table, given: _Given
+    state: BindState, node: Insert, destination: Destination, given: _Given
 ) -> tuple[BoundExpr | None, ...]:
     values: list[BoundExpr | None] = []
-    for column in table.columns:
+    for column in destination.table.columns:
         if column.hidden or column.dropped or column.generated is not None:
             values.append(None)
             continue
         value = given.get(column.position)
         if value is not None and column.identity and node.overriding == "user":
             value = None
-        values.append(default_value(state, column) if value is None else value)
+        values.append(destination.default(state, column) if value is None else value)
     return tuple(values)
 
 
@@ -375,7 +392,6 @@ def _bind_update(state: BindState, node: Update, parent: Scope | None) -> BoundQ
     definitions = () if node.with_clause is None else bind_with(state, node.with_clause, scope)
     alias: Alias | None = node.table.alias
     destination = find_destination(state, node.table.name, "update", node.table.relation_id)
-    table = destination.table
     destination.require(state, "w")
     tracker = Tracker()
     state.trackers.append(tracker)
@@ -393,7 +409,7 @@ def _bind_update(state: BindState, node: Update, parent: Scope | None) -> BoundQ
     state.trackers.pop()
     if scope.depth in tracker.depths:
         destination.require(state, "r")
-    target = target_table(state, table, writes_row=True)
+    target = destination.target(state, writes_row=True)
     new_row = destination.item(state, target.row_columns, item.alias, user_alias=alias is not None)
     others = scope.items[1:]
     returning, outputs = _bind_returning(
@@ -409,7 +425,7 @@ def _scan(
     state: BindState, destination: Destination, alias: Alias | None
 ) -> tuple[TableScan, Item]:
     scan, item = scan_table(state, destination.table, alias, privilege="")
-    if destination.view is not None:
+    if destination.is_view:
         shown = destination.name if alias is None else alias.name
         item = destination.item(state, scan.columns, shown, user_alias=alias is not None)
     return scan, item
@@ -459,7 +475,7 @@ def bind_assignments(
             if value is None:
                 _forbid_default_part(slot)
                 if column.generated is None:
-                    result[position] = default_value(state, column)
+                    result[position] = destination.default(state, column)
                 continue
             _check_updatable(column)
             coerced = slot.coerce(state, value, assignment.span)
@@ -524,7 +540,6 @@ def _bind_delete(state: BindState, node: Delete, parent: Scope | None) -> BoundQ
     definitions = () if node.with_clause is None else bind_with(state, node.with_clause, scope)
     alias = node.table.alias
     destination = find_destination(state, node.table.name, "delete", node.table.relation_id)
-    table = destination.table
     destination.require(state, "d")
     tracker = Tracker()
     state.trackers.append(tracker)
@@ -540,7 +555,7 @@ def _bind_delete(state: BindState, node: Delete, parent: Scope | None) -> BoundQ
     state.trackers.pop()
     if scope.depth in tracker.depths:
         destination.require(state, "r")
-    target = target_table(state, table, writes_row=False)
+    target = destination.target(state, writes_row=False)
     returning, outputs = _bind_returning(
         state, node.returning, scope, list(scope.items), destination
     )

@@ -54,8 +54,8 @@ from sql.binder.bound import (
     CallExpr,
     CaseExpr,
     CaseOperand,
-    CastExpr,
     CoalesceExpr,
+    CollateExpr,
     ColumnVar,
     Const,
     FieldExpr,
@@ -96,6 +96,7 @@ from sql.errors import (
     FeatureNotSupported,
     IndeterminateDatatype,
     InvalidName,
+    InvalidSchemaName,
     SqlError,
     SqlSyntaxError,
     UndefinedColumn,
@@ -104,6 +105,7 @@ from sql.errors import (
     UndefinedTable,
     WrongObjectType,
 )
+from sql.functions.collated import collatable
 from sql.span import NO_SPAN, Span
 from sql.types.catalog import (
     BOOL,
@@ -406,26 +408,23 @@ def _row_of_table(state: BindState, node: TypeCast, scope: Scope) -> BoundExpr |
 
 
 def _collate(state: BindState, node: Collate, scope: Scope) -> BoundExpr:
+    operand = bind(state, node.operand, scope)
+    # An unknown literal keeps its type: what gives it one does so below the clause.
+    if operand.type is not UNKNOWN and not collatable(operand.type):
+        raise DatatypeMismatch(
+            f"collations are not supported by type {operand.type.display_name}", span=node.span
+        )
     name = node.collation[-1]
-    if len(node.collation) > 1 and node.collation[-2] != "pg_catalog":
-        known = False
-    else:
-        known = name in COLLATIONS
-    if not known:
+    schema = node.collation[-2] if len(node.collation) > 1 else "pg_catalog"
+    if state.catalog.schema_id(schema) is None:
+        raise InvalidSchemaName(f'schema "{schema}" does not exist', span=node.span)
+    if schema != "pg_catalog" or name not in COLLATIONS:
         shown = ".".join(node.collation)
         raise UndefinedObject(
             f'collation "{shown}" for encoding "UTF8" does not exist', span=node.span
         )
-    operand = bind(state, node.operand, scope)
-    element = operand.type.element or operand.type
-    if element.category != "S" and element is not UNKNOWN:
-        raise DatatypeMismatch(
-            f"collations are not supported by type {operand.type.display_name}", span=node.span
-        )
-    if operand.type is UNKNOWN:
-        return coerce(state, operand, TEXT)
-    # No longer a plain column: its origin and typmod are not the result's.
-    return CastExpr(operand, operand.type, "relabel", typmod=operand.typmod, span=node.span)
+    state.collated = True
+    return CollateExpr(operand, name, operand.type, operand.typmod, node.span)
 
 
 # --- operators and logic ---

@@ -63,6 +63,8 @@ from sql.errors import (
     WrongObjectType,
 )
 from sql.functions.json_records import RECORD_READERS, record_reader
+from sql.functions.reg import is_index_name
+from sql.types.base import NO_TYPMOD
 from sql.types.catalog import BOOL, INT8, RECORD, VOID
 
 if TYPE_CHECKING:
@@ -159,6 +161,8 @@ def find_relation(state: BindState, node: TableRef, scope: Scope | None = None) 
                 "but it cannot be referenced from this part of the query."
             )
             hint = "Use WITH RECURSIVE, or re-order the WITH items to remove forward references."
+        if is_index_name(state.catalog, name):
+            raise WrongObjectType(f'"{name.name}" is an index', span=span)
         raise UndefinedTable(
             f'relation "{shown}" does not exist', span=span, detail=detail, hint=hint
         )
@@ -182,9 +186,10 @@ def bind_table(state: BindState, node: TableRef, scope: Scope) -> tuple[LogicalP
         return _bind_view(state, relation, node)
     alias = node.alias.name if node.alias is not None else relation.name
     if isinstance(relation, VirtualTable):
+        typmods = relation.typmods or (NO_TYPMOD,) * len(relation.columns)
         columns = tuple(
-            state.new_column(n, t, -1, relation.oid, i)
-            for i, (n, t) in enumerate(relation.columns, 1)
+            state.new_column(n, t, typmod, relation.oid, i)
+            for i, ((n, t), typmod) in enumerate(zip(relation.columns, typmods, strict=True), 1)
         )
         plan: LogicalPlan = VirtualScan(relation, columns, alias)
         state.relations[relation.oid] = None
@@ -225,6 +230,8 @@ def scan_table(
         )
         columns.append(output)
         origins[next_id] = (table_id, column.number)
+        if column.collation:
+            state.collated = True
         if not column.hidden and not column.dropped:
             names.append(column.name)
             expressions.append(ColumnVar(next_id, column.type, column.typmod, column.name, shown))
@@ -253,7 +260,7 @@ def _bind_view(state: BindState, view: View, node: TableRef) -> tuple[LogicalPla
     """
     state.relations[view.id] = None
     state.require(view.id, "r")
-    owner, state.view_owner = state.view_owner, view.owner
+    owner, state.view_owner = state.view_owner, view.reads_as
     forbidden, state.forbidden_column = state.forbidden_column, ""
     trackers, state.trackers = state.trackers, []
     recorder, state.recorder = state.recorder, None
@@ -413,12 +420,12 @@ def _function_columns(
         if expression.type is not RECORD:
             raise SqlSyntaxError(
                 'a column definition list is only allowed for functions returning "record"',
-                span=span,
+                span=alias.types_span,
             )
         if function is not None and function.columns:
             raise SqlSyntaxError(
                 "a column definition list is redundant for a function with OUT parameters",
-                span=span,
+                span=alias.types_span,
             )
         types = [resolve_type(state.catalog, t) for t in alias.column_types]
         return [
@@ -428,7 +435,8 @@ def _function_columns(
         if function.name in RECORD_READERS and isinstance(expression, CallExpr):
             shape = record_shape(state, expression.args[0]) or ()
             return [state.new_column(n, t, m) for n, t, m in shape], False
-        return [state.new_column(n, t) for n, t in function.columns], False
+        made = expression.function if isinstance(expression, CallExpr) else function
+        return [state.new_column(n, t) for n, t in made.columns], False
     if expression.type is RECORD:
         raise SqlSyntaxError(
             'a column definition list is required for functions returning "record"', span=span
@@ -494,7 +502,10 @@ def _bind_condition(state: BindState, node: JoinRef, both: list[Item], scope: Sc
         condition = bind(state, node.condition, scope)
     finally:
         scope.items, scope.lateral_active, scope.clause = items, active, clause
-    return coerce_to_boolean(state, condition, "JOIN/ON")
+    condition = coerce_to_boolean(state, condition, "JOIN/ON")
+    if state.recorder is not None:
+        state.recorder.bound[id(node.condition)] = condition
+    return condition
 
 
 def _visible_columns(items: SequenceOf[Item]) -> list[tuple[str, BoundExpr]]:

@@ -2,7 +2,7 @@
 
 Plans are cached, so what ``DateStyle``, ``TimeZone``, the clock or a role decides stays a cast of
 text that execution evaluates: dates and times not in full ISO form, words such as 'now', names of
-reg types other than regclass (which is resolved here, like a table name).
+roles and schemas. Those of functions, operators, types and relations are resolved here.
 
 Source: PostgreSQL docs, "Constants of Other Types", "Object Identifier Types".
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from sql.ast.query import QualifiedName
 from sql.binder.bound import BoundExpr, CastExpr, Const
 from sql.errors import InvalidDatetimeFormat, InvalidName, SqlError, UndefinedTable
+from sql.functions.reg import RegResolver
 from sql.types.base import NO_TYPMOD, SqlType
 from sql.types.catalog import (
     DATE,
@@ -51,6 +52,7 @@ _FIXED_FORMS: Final = {
     TIMESTAMPTZ: _ISO_ZONED,
     TIMETZ: _ISO_TIME_ZONED,
 }
+_BUILT_IN_NAMES: Final = frozenset((REGPROC, REGPROCEDURE, REGOPER, REGOPERATOR, REGTYPE))
 _SESSION_TYPES: Final = frozenset(
     (REGPROC, REGPROCEDURE, REGOPER, REGOPERATOR, REGTYPE, REGROLE, REGNAMESPACE, REGCLASS)
 )
@@ -83,6 +85,11 @@ def read_literal(
             return _at_execution(literal, target, typmod)
     elif target is REGCLASS:
         return _read_regclass(catalog, literal)
+    elif target in _BUILT_IN_NAMES:
+        return Const(RegResolver(catalog).input(target, text), target, typmod, literal.span)
+    elif target in (REGROLE, REGNAMESPACE):
+        RegResolver(catalog).input(target, text)  # Fails here, where the place is known.
+        return _at_execution(literal, target, typmod)
     elif target in _SESSION_TYPES or (
         target.element is not None
         and (target.element in _FIXED_FORMS or target.element in _SESSION_TYPES)

@@ -52,6 +52,7 @@ from sql.binder.coerce import (
     common_typmod,
     resolve_unknown,
 )
+from sql.binder.collation import assign_collations
 from sql.binder.cte import bind_with
 from sql.binder.dispatch import bind
 from sql.binder.expression import record_shape
@@ -67,6 +68,7 @@ from sql.binder.targets import (
     bind_targets,
     check_distinct,
     find_target,
+    note_targets,
     sort_items,
 )
 from sql.binder.tree import expression_key, location, walk
@@ -130,7 +132,10 @@ def bind_select(
         raise TooManyColumns(f"target lists can have at most {COLUMNS_MAX} entries")
     if node.where is not None:
         scope.clause = "where"
-        plan = FilterPlan(plan, coerce_to_boolean(state, bind(state, node.where, scope), "WHERE"))
+        condition = coerce_to_boolean(state, bind(state, node.where, scope), "WHERE")
+        if state.recorder is not None:
+            state.recorder.bound[id(node.where)] = condition
+        plan = FilterPlan(plan, condition)
     having: BoundExpr | None = None
     if node.having is not None:
         scope.clause = "having"
@@ -164,13 +169,16 @@ def bind_select(
     grouped = bool(node.group_by or select.aggregates or having is not None or select.groupings)
     if node.locking:
         _check_locking(node, select, grouped=grouped)
+    if state.recorder is not None and not grouped and node.distinct_on is None:
+        note_targets(state.recorder, node.targets, entries)
     if grouped:
         plan = _group(state, plan, scope, entries, having, groups, sets)
     if select.windows:
         plan = plan_windows(plan, select.windows)
     if select.sets:
         plan = _project_sets(plan, select)
-    builder = _Projection(state, plan, entries)
+    is_outermost = parent is None and not node.order_by and node.distinct_on is None
+    builder = _Projection(state, plan, entries, is_outermost=is_outermost)
     locks = _bind_locks(state, node.locking, scope) if node.locking else ()
     for lock in locks:
         builder.pass_through(lock.scan)
@@ -211,10 +219,27 @@ def _project_sets(plan: LogicalPlan, select: SelectContext) -> LogicalPlan:
     return plan
 
 
+def _resolve_row(state: BindState, row: RowExpr, *, is_outermost: bool) -> BoundExpr:
+    """Give a row's unknown fields a type; literals that only go to the client keep theirs."""
+    if not is_outermost:
+        return resolve_unknown(state, row)
+    items = tuple(
+        item if type(item) is Const else resolve_unknown(state, item) for item in row.items
+    )
+    return RowExpr(items, row.names, row.type, span=row.span)
+
+
 class _Projection:
     """Builds the ProjectPlan of a SELECT from its entries, visible ones first."""
 
-    def __init__(self, state: BindState, source: LogicalPlan, entries: list[TargetEntry]) -> None:
+    def __init__(
+        self,
+        state: BindState,
+        source: LogicalPlan,
+        entries: list[TargetEntry],
+        *,
+        is_outermost: bool,
+    ) -> None:
         self._source = source
         origins = state.origins
         self.outputs: list[BoundExpr] = []
@@ -227,7 +252,7 @@ class _Projection:
             if type(expression) is ColumnVar:
                 table_oid, number = origins.get(expression.id, _NO_ORIGIN)
             elif type(expression) is RowExpr:
-                expression = resolve_unknown(state, expression)
+                expression = _resolve_row(state, expression, is_outermost=is_outermost)
             column = state.new_column(
                 entry.name, expression.type, expression.typmod, table_oid, number
             )
@@ -463,6 +488,8 @@ def _bind_locks(
             items = scope.all_items
         for item in items:
             scan = item.scan
+            if scan is None and item.relation_id:
+                state.require(item.relation_id, "w")  # A view.
             if scan is None or id(scan) in locks:
                 continue
             state.require(scan.table.id, "w")
@@ -561,6 +588,9 @@ def _bind_set_operation(state: BindState, node: SetOperation, parent: Scope | No
     left = bind_query(state, node.left, scope, resolve=False)
     right = bind_query(state, node.right, scope, resolve=False)
     plan, outputs = combine(state, node, left, right)
+    if state.collated and node.order_by:
+        # A conflict between the sides comes before what ORDER BY may have wrong.
+        assign_collations(plan)
     plan = _order_and_limit(
         state, plan, outputs, node.order_by, node.limit, node.offset, scope, is_set=True
     )

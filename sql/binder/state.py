@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sql.binder.bound import ColumnVar, LogicalPlan, OutputColumn, ParameterRef
+from sql.binder.bound import BoundExpr, ColumnVar, LogicalPlan, OutputColumn, ParameterRef
 from sql.errors import AmbiguousParameter, IndeterminateDatatype
 from sql.span import NO_SPAN, Span
 from sql.types.base import NO_TYPMOD, SqlType
@@ -19,7 +19,6 @@ from sql.types.catalog import UNKNOWN
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sql.binder.bound import BoundExpr
     from sql.binder.resolve import Resolver
     from sql.binder.scope import Scope
     from sql.catalog.catalog import Catalog
@@ -49,6 +48,8 @@ class Recorder:
     stars: dict[int, list[tuple[tuple[str, ...], str]]] = field(default_factory=dict)
     qualifiers: dict[int, str] = field(default_factory=dict)
     """The FROM entry that an unqualified column belongs to."""
+    bound: dict[int, BoundExpr] = field(default_factory=dict)
+    """What conditions, and select lists that nothing is compared with, were bound to."""
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class BindState:
     __slots__ = (
         "bind_query",
         "catalog",
+        "collated",
         "fixed_parameters",
         "forbidden_column",
         "forbidden_subquery",
@@ -107,6 +109,7 @@ class BindState:
         self.view_privileges: dict[tuple[int, int, str], None] = {}
         self.view_owner = 0
         self.volatile = False
+        self.collated = False
         self.insert_columns: dict[int, tuple[int, ...]] = {}
         self.record_shapes: dict[int, RecordShape] = {}
         self.subquery_names: dict[int, str] = {}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from sql.binder import comparison, expression, subquery
 from sql.binder.bound import BoundExpr, BoundStatement, CallExpr, CastExpr, OutputColumn
 from sql.binder.coerce import coerce_assignment, coerce_to_boolean, resolve_unknown
+from sql.binder.collation import assign_collations, assign_to_expression
 from sql.binder.dispatch import HANDLERS, bind
 from sql.binder.query import bind_query
 from sql.binder.resolve import Resolver
@@ -96,13 +97,14 @@ def bind_statement(
     state.fixed_parameters = fixed_parameters
     try:
         bound = bind_query(state, statement, None)
+        plan = assign_collations(bound.plan) if state.collated else bound.plan
     except RecursionError:
         raise too_deep() from None
     name = type(statement).__name__
     kind = _KINDS.get(name, "select")
     return BoundStatement(
         kind,
-        bound.plan,
+        plan,
         bound.columns,
         state.final_parameters(),
         tuple(state.relations),
@@ -131,9 +133,10 @@ def bind_expression(
     purpose: Purpose | str,
     relation: str = "",
     column: str = "",
+    collations: Sequence[str] = (),
     registry: Registry = REGISTRY,
 ) -> BoundExpr:
-    """Bind one expression over a row of ``columns``.
+    """Bind one expression over a row of ``columns``, whose collations are in ``collations``.
 
     With ``target_type`` the result is coerced as for assignment to column ``column``; checks,
     predicates and COPY's WHERE are boolean. ``purpose`` chooses PostgreSQL's refusals (0A000,
@@ -157,6 +160,8 @@ def bind_expression(
         bound = _to_target(state, bound, target_type, target_typmod, purpose, column)
     else:
         bound = resolve_unknown(state, bound)
+    if state.collated or any(collations):
+        bound = assign_to_expression(bound, columns, collations)
     message = _IMMUTABLE.get(purpose)
     if message is not None and not is_immutable(bound):
         raise InvalidObjectDefinition(message)

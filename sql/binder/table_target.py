@@ -47,6 +47,8 @@ def table_item(
 
 def row_columns(state: BindState, table: Table) -> tuple[OutputColumn, ...]:
     """Make fresh columns parallel to ``table.columns``."""
+    if any(c.collation for c in table.columns):
+        state.collated = True
     return tuple(
         state.new_column(c.name, c.type, c.typmod, table.id, c.number) for c in table.columns
     )

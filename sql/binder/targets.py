@@ -40,7 +40,7 @@ from sql.span import NO_SPAN, Span
 
 if TYPE_CHECKING:
     from sql.binder.scope import Item, Scope
-    from sql.binder.state import BindState
+    from sql.binder.state import BindState, Recorder
 
 _CONSTANTS = (StringLiteral, NumericLiteral, NullLiteral, BooleanLiteral)
 
@@ -83,6 +83,16 @@ def bind_targets(state: BindState, targets: tuple[Target, ...], scope: Scope) ->
             name = target.label or output_name(node, state.subquery_names)
             entries.append(TargetEntry(name, expression, span=node.span))
     return entries
+
+
+def note_targets(
+    recorder: Recorder, targets: tuple[Target, ...], entries: list[TargetEntry]
+) -> None:
+    """Note what the expressions of a select list were bound to; stars make it hard to tell."""
+    if any(isinstance(t.expression, Star | FieldSelect) for t in targets):
+        return
+    for target, entry in zip(targets, entries, strict=False):
+        recorder.bound[id(target.expression)] = entry.expression
 
 
 def expand_star(state: BindState, node: Star, scope: Scope) -> list[TargetEntry]:

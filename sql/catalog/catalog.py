@@ -29,6 +29,8 @@ class VirtualTable:
     columns: tuple[tuple[str, SqlType], ...]
     rows: Callable[[object], SequenceOf[Row]]
     is_view: bool = False
+    typmods: tuple[int, ...] = ()
+    """Parallel to ``columns``, or () when none has a type modifier."""
 
 
 BindableRelation = Table | View | Sequence | VirtualTable

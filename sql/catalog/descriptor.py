@@ -154,6 +154,10 @@ class IndexKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     type_oid: int = 0
     descending: bool = False
     nulls_first: bool = False
+    collation: str = ""
+    """As given, unless it is the one of the column or expression itself."""
+    operator_class: str = ""
+    """As given, unless it is the type's default one."""
 
 
 IndexState = Literal["delete_only", "write_only", "public"]
@@ -163,8 +167,8 @@ class Index(Descriptor, frozen=True, kw_only=True):
     """A secondary index, part of its table's descriptor.
 
     ``index_id`` is local to the table and part of the storage key. ``predicate`` makes it partial.
-    ``primary`` marks the index of a primary key that was added later; the original one is the
-    table's clustering key.
+    ``primary`` marks the index of a primary key that was added later or is deferrable; any other is
+    the table's clustering key.
     """
 
     index_id: int
@@ -275,8 +279,6 @@ class Table(Descriptor, frozen=True, kw_only=True):
     options: tuple[tuple[str, str], ...] = ()
     statistics: TableStatistics | None = None
     temporary_session: int = 0
-    primary_deferrable: bool = False
-    primary_initially_deferred: bool = False
     primary_include: tuple[int, ...] = ()
     """Row positions of the primary key's INCLUDE columns."""
     primary_comment: str = ""
@@ -301,6 +303,8 @@ class ViewColumn(msgspec.Struct, frozen=True, array_like=True):
     type_oid: int
     typmod: int = NO_TYPMOD
     comment: str = ""
+    default: Expression | None = None
+    """What INSERT through the view stores instead of the table's default."""
 
 
 class View(Descriptor, frozen=True, kw_only=True):
@@ -316,6 +320,12 @@ class View(Descriptor, frozen=True, kw_only=True):
     check_option: str = ""
     options: tuple[tuple[str, str], ...] = ()
     temporary_session: int = 0
+
+    @property
+    def reads_as(self) -> int:
+        """The role whose privileges its query needs; 0 is the user's, WITH (security_invoker)."""
+        invoker = dict(self.options).get("security_invoker", "").lower()
+        return 0 if invoker in ("true", "on", "yes", "1") else self.owner
 
 
 class Sequence(Descriptor, frozen=True, kw_only=True):

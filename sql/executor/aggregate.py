@@ -61,6 +61,8 @@ class AggregateSlot:
         self._specs = tuple(specs)
         self._distinct = distinct
         self.direct = direct
+        self.average = -1
+        """The slot of an average whose sum this is; -1: the slot is its own."""
         self.collects = distinct or bool(specs) or aggregate.ordered_set
         self.grows = self.collects or aggregate.grows
         self._sample = sample
@@ -203,7 +205,11 @@ class AggregateNode(Node):
                     direct = slot.direct.call(values, context)
                     if slot.direct.is_async:
                         direct = await direct
-                finished.append(slot.finish(group[number], direct, context))
+                state = group[number]
+                if slot.average >= 0:
+                    average = group[count + slot.average]
+                    state = None if average is None else average[1]
+                finished.append(slot.finish(state, direct, context))
             out.append((*values, *finished, *groupings))
         return out
 

@@ -16,6 +16,7 @@ Source: PostgreSQL docs, "Foreign Keys", "CREATE TABLE" (REFERENCES), "SET CONST
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -95,6 +96,13 @@ class DeferredChecks:
             del self._waiting[name]
         return [entry for _, entry in taken]
 
+    def concern(self, table_id: int) -> bool:
+        """Tell whether a check waits that writing this table has left."""
+        return any(
+            (constraint.child if kind == "child" else constraint.parent).id == table_id
+            for kind, constraint, _, _ in self._waiting.values()
+        )
+
     def __len__(self) -> int:
         """Return how many constraints wait."""
         return len(self._waiting)
@@ -105,12 +113,30 @@ async def run_deferred(
     context: ExecutionContext,
     chosen: Callable[[ForeignKey], bool] | None = None,
 ) -> None:
-    """Run the waiting checks; ForeignKeyViolation (23503)."""
-    for kind, constraint, _source, keys in queue.take(chosen):
+    """Run the waiting checks; ForeignKeyViolation (23503).
+
+    A constraint that is gone by now has nothing to check.
+    """
+    for kind, noted, _source, keys in queue.take(chosen):
+        constraint = _as_of_now(noted, context)
+        if constraint is None:
+            continue
         if kind == "child":
             await check_parents(constraint, keys, context, only_present=True)
         else:
             await check_children(constraint, keys, context)
+
+
+def _as_of_now(noted: Constraint, context: ExecutionContext) -> Constraint | None:
+    """Return a constraint with its tables as this transaction has them by now."""
+    snapshot = context.catalog.snapshot
+    child, parent = snapshot.table(noted.child.id), snapshot.table(noted.parent.id)
+    if child is None or parent is None:
+        return None
+    for key in child.foreign_keys:
+        if key.id == noted.key.id:
+            return Constraint(key, child, parent, noted.child_schema)
+    return None
 
 
 @dataclass(slots=True)
@@ -170,7 +196,11 @@ def _pick(row: Row, columns: tuple[int, ...]) -> Key:
 
 
 class ForeignKeyWork:
-    """The foreign keys of one table: outgoing (it refers) and incoming (others refer to it)."""
+    """The foreign keys of one table: outgoing (it refers) and incoming (others refer to it).
+
+    The source knows it too, so the plan's node keeps the source and here is a weak reference:
+    plans come and go by the thousand, and cycles would leave them to the collector.
+    """
 
     __slots__ = ("_source", "incoming", "outgoing")
 
@@ -179,7 +209,13 @@ class ForeignKeyWork:
     ) -> None:
         self.outgoing = tuple(outgoing)
         self.incoming = tuple(incoming)
-        self._source = source
+        self._source = weakref.ref(source)
+
+    @property
+    def _targets(self) -> TargetSource:
+        source = self._source()
+        assert source is not None, "the plan that owns the source is gone"
+        return source
 
     @classmethod
     def of(cls, table: Table, catalog: Catalog, source: TargetSource) -> ForeignKeyWork | None:
@@ -237,7 +273,7 @@ class ForeignKeyWork:
         if action in {"no action", "restrict"}:
             queue = context.cache.get(DEFERRED)
             if action == "no action" and queue is not None and queue.defers(constraint.key):
-                queue.add("parent", constraint, self._source, keys)
+                queue.add("parent", constraint, self._targets, keys)
                 return
             await check_children(constraint, keys, context, restrict=action == "restrict")
             return
@@ -245,7 +281,7 @@ class ForeignKeyWork:
         if not rows:
             return
         is_delete = next(iter(keys.values())) is None
-        target = self._source.of_table(constraint.child)
+        target = self._targets.of_table(constraint.child)
         locked = await _lock(context, constraint.child, rows, "update")
         rows = [row for row in locked if _pick(row, constraint.key.columns) in keys]
         if action == "cascade" and is_delete:
@@ -259,7 +295,7 @@ class ForeignKeyWork:
                 columns = constraint.key.on_delete_columns
             values: Key = (None,) * len(columns)
             if action == "set default":
-                defaults = self._source.defaults(constraint.child, columns)
+                defaults = self._targets.defaults(constraint.child, columns)
                 found = defaults.call(context)
                 values = await found if defaults.is_async else found
             news = [_replaced(row, columns, values) for row in rows]
@@ -275,7 +311,7 @@ class ForeignKeyWork:
                 continue
             constraint = self.outgoing[number]
             if queue is not None and queue.defers(constraint.key):
-                queue.add("child", constraint, self._source, keys)
+                queue.add("child", constraint, self._targets, keys)
             else:
                 await check_parents(constraint, keys, context)
 

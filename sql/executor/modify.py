@@ -93,6 +93,7 @@ class ModifyNode(Node):
         super().__init__(layout, (child,))
         self.target = target
         self.alias = ""
+        self.view_check: LoopCode | None = None
         self._returning = returning
 
     def title(self) -> str:
@@ -127,6 +128,21 @@ class ModifyNode(Node):
         finally:
             operator.close()
             meter.release()
+
+    async def accepted(
+        self, rows: Sequence[Row], context: ExecutionContext
+    ) -> tuple[list[Row], SqlError | None]:
+        """Verify rows as ``TargetCode.verified`` does, then against the views' check options.
+
+        The standard tests these last: a row that only they refuse is returned with the fault, so
+        that it is written, and meets the unique indexes, before the fault is raised.
+        """
+        done, fault = await self.target.verified(rows, context)
+        if self.view_check is not None:
+            inside, outside = await until_fault(self.view_check, done, context)
+            if outside is not None:
+                return done[: len(inside) + 1], outside
+        return done, fault
 
     async def apply(
         self,
@@ -169,18 +185,29 @@ class InsertNode(ModifyNode):
     ) -> list[Row]:
         """Verify and insert; conflicting rows are skipped or updated."""
         target = self.target
-        rows, fault = await target.verified(rows, context)
-        if self._conflict is None:
-            await context.store.insert(target.access, rows)
-            if changes is not None:
-                changes.inserted(rows)
-            done = rows
-        else:
-            done = []
-            for row in rows:
-                result = await self._insert_one(row, self._conflict, context, changes)
-                if result is not None:
-                    done.append(result)
+        if self._conflict is not None:
+            return await self._insert_each(rows, self._conflict, context, changes)
+        rows, fault = await self.accepted(rows, context)
+        await context.store.insert(target.access, rows)
+        if fault is not None:
+            raise fault
+        if changes is not None:
+            changes.inserted(rows)
+        return rows
+
+    async def _insert_each(
+        self,
+        rows: list[Row],
+        conflict: ConflictCode,
+        context: ExecutionContext,
+        changes: StatementChanges | None,
+    ) -> list[Row]:
+        rows, fault = await self.target.verified(rows, context)
+        done = []
+        for row in rows:
+            result = await self._insert_one(row, conflict, context, changes)
+            if result is not None:
+                done.append(result)
         if fault is not None:
             raise fault
         return done
@@ -196,6 +223,8 @@ class InsertNode(ModifyNode):
         store = context.store
         existing = await store.insert_or_conflict(target.access, row, conflict.arbiters)
         if existing is None:
+            if self.view_check is not None:
+                await _run(self.view_check, row, context)
             if changes is not None:
                 changes.inserted([row])
             return row
@@ -213,6 +242,8 @@ class InsertNode(ModifyNode):
         new = await _run(conflict.assign, both, context)
         new = await _run(target.verify, new, context)
         await store.update(target.access, [existing], [new])
+        if self.view_check is not None:
+            await _run(self.view_check, new, context)
         if changes is not None:
             changes.updated([existing], [new], conflict.changed)
         result: Row = new
@@ -305,7 +336,7 @@ class UpdateNode(ChangeNode):
         if not olds:
             return []
         assigned, late_fault = await until_fault(self._assign, joined, context)
-        news, fault = await self.target.verified(assigned, context)
+        news, fault = await self.accepted(assigned, context)
         fault = fault or late_fault
         if fault is not None:
             olds = olds[: len(news)]

@@ -92,7 +92,7 @@ class Node:
 
     ``rows``, ``startup_cost``, ``total_cost`` and ``width`` are estimates in PostgreSQL's
     units. ``order`` is the order that the output has. ``details`` are what EXPLAIN prints below
-    the node: (label, text or texts).
+    the node: (label, text or texts). ``kept`` only lives as long as the node.
     """
 
     name: ClassVar[str] = "Result"
@@ -106,6 +106,7 @@ class Node:
         self.width = 4
         self.order: tuple[OrderKey, ...] = ()
         self.details: list[tuple[str, Any]] = []
+        self.kept: Any = None
         self.sub_plans: list[Any] = []
 
     def title(self) -> str:

@@ -135,6 +135,8 @@ class TableScanNode(StagedNode):
         self.spans = spans
         self.spans_async = spans_async
         self.reverse = reverse
+        self.columns: frozenset[int] | None = None
+        """Positions of the columns that somebody reads; None: all."""
         self.limit_hint: Callable[[ExecutionContext], Any] | None = None
         self.uses_order = False
         self.index_join_name = ""
@@ -159,7 +161,9 @@ class TableScanNode(StagedNode):
         self, context: ExecutionContext, spans: Sequence[KeySpan] | None, limit: int | None
     ) -> Cursor:
         """Start the storage's scan."""
-        result: Cursor = context.store.scan(self.table, spans, reverse=self.reverse, limit=limit)
+        result: Cursor = context.store.scan(
+            self.table, spans, reverse=self.reverse, limit=limit, columns=self.columns
+        )
         return result
 
     async def run(self, context: ExecutionContext) -> Batches:
@@ -216,7 +220,12 @@ class IndexScanNode(TableScanNode):
     ) -> Cursor:
         """Start the storage's scan."""
         result: Cursor = context.store.scan_index(
-            self.access, self.index_id, spans, reverse=self.reverse, limit=limit
+            self.access,
+            self.index_id,
+            spans,
+            reverse=self.reverse,
+            limit=limit,
+            columns=self.columns,
         )
         return result
 

@@ -79,6 +79,32 @@ class SortNode(Node):
             meter.release()
 
 
+class RowBounds:
+    """What LIMIT and OFFSET come to, for the node that has them and for nodes below it."""
+
+    __slots__ = ("_has_ties", "_limit", "_offset")
+
+    def __init__(self, limit: LoopCode | None, offset: LoopCode | None, *, has_ties: bool) -> None:
+        self._limit = limit
+        self._offset = offset
+        self._has_ties = has_ties
+
+    async def evaluate(self, context: ExecutionContext) -> tuple[int | None, int]:
+        """Evaluate (limit, offset); InvalidRowCount... (2201W, 2201X) when negative."""
+        limit = await _evaluate(self._limit, context)
+        offset = await _evaluate(self._offset, context)
+        if offset is not None and offset < 0:
+            raise InvalidRowCountInResultOffsetClause("OFFSET must not be negative")
+        if limit is not None and limit < 0:
+            raise InvalidRowCountInLimitClause("LIMIT must not be negative")
+        return limit, offset or 0
+
+    async def needed(self, context: ExecutionContext) -> int | None:
+        """Return how many input rows suffice, None for all."""
+        limit, offset = await self.evaluate(context)
+        return None if limit is None or self._has_ties else limit + offset
+
+
 class LimitNode(Node):
     """LIMIT and OFFSET; with ``ties`` (hash keys of rows) also the rows equal to the last one."""
 
@@ -92,29 +118,13 @@ class LimitNode(Node):
         ties: LoopCode | None,
     ) -> None:
         super().__init__(child.layout, (child,))
-        self._limit = limit
-        self._offset = offset
+        self.bounds = RowBounds(limit, offset, has_ties=ties is not None)
         self._ties = ties
         self.order = child.order
 
-    async def bounds(self, context: ExecutionContext) -> tuple[int | None, int]:
-        """Evaluate (limit, offset); InvalidRowCount... (2201W, 2201X) when negative."""
-        limit = await _evaluate(self._limit, context)
-        offset = await _evaluate(self._offset, context)
-        if offset is not None and offset < 0:
-            raise InvalidRowCountInResultOffsetClause("OFFSET must not be negative")
-        if limit is not None and limit < 0:
-            raise InvalidRowCountInLimitClause("LIMIT must not be negative")
-        return limit, offset or 0
-
-    async def needed(self, context: ExecutionContext) -> int | None:
-        """Return how many input rows suffice, None for all."""
-        limit, offset = await self.bounds(context)
-        return None if limit is None or self._ties is not None else limit + offset
-
     async def run(self, context: ExecutionContext) -> Batches:
         """Yield the chosen rows, reading no more input than needed."""
-        limit, skip = await self.bounds(context)
+        limit, skip = await self.bounds.evaluate(context)
         if limit == 0:
             return
         last_key: Any = None

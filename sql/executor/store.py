@@ -92,10 +92,12 @@ class Store(Protocol):
         *,
         reverse: bool = False,
         limit: int | None = None,
+        columns: frozenset[int] | None = None,
     ) -> Cursor:
         """Scan the clustered rows in key order; None: all.
 
-        ``limit`` is a hint for the first batch.
+        ``limit`` is a hint for the first batch. ``columns`` are the positions that will be read
+        (None: any): what stands at others is undefined.
         """
 
     def scan_index(
@@ -106,8 +108,9 @@ class Store(Protocol):
         *,
         reverse: bool = False,
         limit: int | None = None,
+        columns: frozenset[int] | None = None,
     ) -> Cursor:
-        """Scan a secondary index in its order; yields whole table rows."""
+        """Scan a secondary index in its order; yields the table's rows, ``columns`` as ``scan``."""
 
     async def get_by_index(
         self, access: TableAccess, index_id: int, keys: Sequence[tuple[Datum, ...]]
@@ -132,7 +135,8 @@ class Store(Protocol):
     ) -> Row | None:
         """Insert one row, or return the row that conflicts on an arbiter, locked, as it is now.
 
-        ``arbiters`` () means every unique index. A conflict on another unique index raises
+        ``arbiters`` () means every unique index; a deferrable one raises
+        ObjectNotInPrerequisiteState (55000). A conflict on another unique index raises
         UniqueViolation. A conflicting row that this very command inserted or updated comes back
         too: the executor tells by ``written_by_command`` and raises CardinalityViolation (21000).
         """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from sql.errors import CheckViolation, NotNullViolation
+from sql.errors import CheckViolation, NotNullViolation, WithCheckOptionViolation
 from sql.types.io import text_output
 
 if TYPE_CHECKING:
@@ -49,6 +49,23 @@ def describe_key(
         for c, v in zip(columns, key, strict=True)
     ]
     return f"({', '.join(c.name for c in columns)})=({', '.join(values)})"
+
+
+class ViewFaults:
+    """What the check options of the views in a statement call for a row outside of a view."""
+
+    __slots__ = ("_table", "_views")
+
+    def __init__(self, table: Table, views: tuple[str, ...]) -> None:
+        self._table = table
+        self._views = views
+
+    def outside(self, row: Row, number: int, context: Any) -> NoReturn:
+        """Raise WithCheckOptionViolation (44000)."""
+        raise WithCheckOptionViolation(
+            f'new row violates check option for view "{self._views[number]}"',
+            detail=f"Failing row contains {describe_row(self._table, row, context)}.",
+        )
 
 
 class RowFaults:

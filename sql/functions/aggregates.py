@@ -102,6 +102,10 @@ def _finish_numeric(state: int | None) -> Decimal | None:
     return None if state is None else Decimal(state)
 
 
+def _finish_sum(state: Decimal | None) -> Decimal | None:
+    return None if state is None else numeric.checked(state)
+
+
 def _add_single(a: float, b: float) -> float:
     return round_float4(float_add(a, b))
 
@@ -110,8 +114,8 @@ def _register_sums() -> None:
     _fold("sum(int2)", operator.add, code="sum_int", finish=_finish_bigint)
     _fold("sum(int4)", operator.add, code="sum_int", finish=_finish_bigint)
     # sum(int8) is numeric: the running Python int cannot overflow.
-    _fold("sum(int8)", operator.add, finish=_finish_numeric)
-    _fold("sum(numeric)", numeric.add, code="sum_numeric")
+    _fold("sum(int8)", operator.add, code="sum_int", finish=_finish_numeric)
+    _fold("sum(numeric)", numeric.add_exactly, code="sum_numeric", finish=_finish_sum)
     _fold("sum(float8)", float_add, code="sum_float")
     _fold("sum(float4)", _add_single)
     _fold("sum(interval)", interval_add)
@@ -154,13 +158,13 @@ def _divide_int(total: int, count: int) -> Decimal:
 
 
 def _divide_numeric(total: Decimal, count: int) -> Decimal:
-    return numeric.divide(total, Decimal(count))
+    return numeric.divide(numeric.checked(total), Decimal(count))
 
 
 def _register_averages() -> None:
     for name in ("int2", "int4", "int8"):
         _average(f"avg({name})", operator.add, _divide_int, code="avg_int")
-    _average("avg(numeric)", numeric.add, _divide_numeric, code="avg_numeric")
+    _average("avg(numeric)", numeric.add_exactly, _divide_numeric, code="avg_numeric")
     _average("avg(float8)", float_add, operator.truediv, code="avg_float")
     _average("avg(float4)", float_add, operator.truediv, code="avg_float")
     _average(

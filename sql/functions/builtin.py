@@ -17,7 +17,9 @@ from sql.functions import (
     datetime_fields,
     datetimes,
     definitions,
+    descriptions,
     formatting,
+    hashing,
     intervals,
     json_functions,
     json_records,
@@ -31,6 +33,7 @@ from sql.functions import (
     system,
 )
 from sql.functions.implementation import AGGREGATES, FUNCTIONS
+from sql.functions.information_schema import INFORMATION_SCHEMA_FUNCTIONS
 from sql.functions.registry import (
     Aggregate,
     Cast,
@@ -59,7 +62,9 @@ MODULES: Final = (
     datetime_fields,
     datetimes,
     definitions,
+    descriptions,
     formatting,
+    hashing,
     intervals,
     json_functions,
     json_records,
@@ -200,6 +205,8 @@ def _add_casts(registry: Registry) -> None:
 def _build() -> Registry:
     registry = Registry()
     _add_functions(registry)
+    for function in INFORMATION_SCHEMA_FUNCTIONS:
+        registry.add_function(function)
     _add_aggregates(registry)
     _add_windows(registry)
     _add_operators(registry)

@@ -9,6 +9,7 @@ from typing import Final, cast
 
 import msgspec
 
+from sql.ast.column_names import with_column_names
 from sql.ast.deparse import deparse_expression, deparse_query
 from sql.ast.deparse_names import quote_identifier, quote_literal
 from sql.ast.deparse_pretty import deparse_pretty, deparse_query_pretty
@@ -104,8 +105,7 @@ def _unique(table: Table, index: Index) -> str:
 def _constraint_definition(context: ExecutionContext, oid: int, pretty: bool = False) -> str | None:  # noqa: FBT001, FBT002
     for table in context.catalog.snapshot.all(Table):
         if table.primary_name and oid == table.primary_id + 1:
-            deferrable = " DEFERRABLE" if table.primary_deferrable else ""
-            return f"PRIMARY KEY ({_column_list(table, table.clustering_key)}){deferrable}"
+            return f"PRIMARY KEY ({_column_list(table, table.clustering_key)})"
         for check in table.checks:
             if check.id == oid:
                 text = f"CHECK ({_parenthesized(check.expression, pretty=pretty)})"
@@ -127,11 +127,13 @@ def _key_text(table: Table, key: IndexKey, *, ordered: bool, pretty: bool) -> st
     elif isinstance(key.expression, FunctionCall | ColumnRef | Coalesce | MinMax | NullIf):
         text = write(key.expression)
     else:
-        text = write(key.expression)
-        if ordered or not pretty:
-            text = f"({text})"
+        text = f"({write(key.expression)})"
     if not ordered:
         return text
+    if key.collation:
+        text += f" COLLATE {quote_identifier(key.collation)}"
+    if key.operator_class:
+        text += f" {quote_identifier(key.operator_class)}"
     if key.descending:
         return text + (" DESC" if key.nulls_first else " DESC NULLS LAST")
     return text + (" NULLS FIRST" if key.nulls_first else "")
@@ -186,7 +188,8 @@ def _view_definition(
     relation = context.catalog.relation_by_id(oid)
     if not isinstance(relation, View):
         return "" if isinstance(relation, VirtualTable) else None
-    query = _with_short_names(context.catalog, relation.query)
+    names = tuple(column.name for column in relation.columns)
+    query = with_column_names(_with_short_names(context.catalog, relation.query), names)
     is_pretty = pretty is not False
     text = deparse_query_pretty(query) if is_pretty else deparse_query(query, pretty=True)
     return text + ";"

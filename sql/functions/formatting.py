@@ -98,7 +98,7 @@ _ALTERNATIVES: Final = "|".join(
     for word in sorted({*_KEYWORDS, *(w.lower() for w in _KEYWORDS)}, key=len, reverse=True)
 )
 _TOKENS: Final = re.compile(
-    rf'(?:"((?:\\.|[^"\\])*)"?)|(?:\\"(?P<quote>))|(FX)|((?:FM|fm|TM|tm)*)({_ALTERNATIVES})(TH|th|SP)?|(.)',
+    rf'(?:"((?:\\.|[^"\\])*)"?)|(?:\\"(?P<quote>))|(FX|fx)|((?:FM|fm|TM|tm)*)({_ALTERNATIVES})(TH|th|SP)?|(.)',
     re.DOTALL,
 )
 MONTHS: Final = [
@@ -129,24 +129,32 @@ class Item:
     text: str = ""
     fill: bool = False
     ordinal: str = ""
+    fixed: bool = False
+    """FX stood before it: when read, characters are counted and no spaces passed over."""
+    quoted: bool = False
 
 
 @lru_cache(maxsize=256)
 def parse_template(template: str) -> tuple[Item, ...]:
     """Split a date template into its items."""
     items: list[Item] = []
+    fixed = False
     for match in _TOKENS.finditer(template):
         if match[5] is not None:
             suffix = match[6] or ""
             # Localized names are not padded either.
             fill = any(prefix in match[4].upper() for prefix in ("FM", "TM"))
-            items.append(Item(match[5], "", fill, suffix if suffix.upper() == "TH" else ""))
+            ordinal = suffix if suffix.upper() == "TH" else ""
+            items.append(Item(match[5], "", fill, ordinal, fixed))
+        elif match[3] is not None:
+            fixed = True
         elif match["quote"] is not None:
-            items.append(Item("", '"'))
+            items.append(Item("", '"', fixed=fixed, quoted=True))
         elif match[1] is not None:
-            items.append(Item("", re.sub(r"\\(.)", r"\1", match[1])))
+            text = re.sub(r"\\(.)", r"\1", match[1])
+            items.append(Item("", text, fixed=fixed, quoted=True))
         elif match[7] is not None:
-            items.append(Item("", match[7]))
+            items.append(Item("", match[7], fixed=fixed))
     return tuple(items)
 
 
@@ -380,6 +388,8 @@ class _Reader:
     def __init__(self, text: str, template: str) -> None:
         self._text = text
         self._at = 0
+        self._extra = 0
+        """Characters passed over that no character of the template asked for."""
         self.fields: dict[str, int] = {}
         self._items = parse_template(template)
 
@@ -388,31 +398,44 @@ class _Reader:
         for index, item in enumerate(self._items):
             if self._at >= len(self._text):
                 break
-            if item.keyword:
-                following = self._items[index + 1] if index + 1 < len(self._items) else None
-                self._field(item, following)
-            else:
-                self._literal(item.text)
+            if not item.keyword:
+                self._literal(item, is_first=index == 0)
+                continue
+            following = self._items[index + 1] if index + 1 < len(self._items) else None
+            if not item.fixed:
+                self._skip_spaces()
+            self._field(item, following)
+            if not item.fixed:
+                self._extra = 0
+                self._skip_spaces()
         return self.fields
 
-    def _literal(self, text: str) -> None:
-        for char in text:
-            if self._at >= len(self._text):
-                return
-            current = self._text[self._at]
-            if char.isalnum():
+    def _literal(self, item: Item, *, is_first: bool) -> None:
+        for char in item.text:
+            if item.fixed:
                 self._at += 1
-            elif current == char or not (current.isalnum() or current in "+-"):
-                # A separator matches any one separator, or none.
+                continue
+            separates = not item.quoted and _separates(char)
+            if separates or is_first:
+                self._skip_spaces()
+            if separates:
+                # It matches any one separator, or none.
+                if _separates(self._text[self._at : self._at + 1]):
+                    self._at += 1
+                else:
+                    self._extra -= 1
+            elif self._extra > 0:
+                self._extra -= 1
+            else:
                 self._at += 1
 
     def _skip_spaces(self) -> None:
         while self._text[self._at : self._at + 1].isspace():
             self._at += 1
+            self._extra += 1
 
     def _field(self, item: Item, following: Item | None) -> None:
         keyword = item.keyword.upper()
-        self._skip_spaces()
         if keyword in ("MONTH", "MON", "DAY", "DY"):
             names = MONTHS if keyword.startswith("MON") else DAYS
             number = self._name(names, item.keyword, short=keyword in ("MON", "DY"))
@@ -437,6 +460,7 @@ class _Reader:
             self._at += 2
 
     def _number(self, keyword: str, item: Item, following: Item | None) -> None:
+        self._skip_spaces()
         width = _WIDTHS[keyword]
         # A number runs on if nothing in the template that looks like a digit follows it.
         open_end = item.fill or width == 0 or following is None or not following.keyword
@@ -508,6 +532,7 @@ class _Reader:
         )
 
     def _offset(self, keyword: str) -> None:
+        before = self._text[self._at - 1 : self._at]
         match = re.compile(r"([+-]?)(\d{1,2})").match(self._text, self._at)
         if match is None:
             raise InvalidDatetimeFormat(
@@ -516,7 +541,13 @@ class _Reader:
             )
         self._at = match.end()
         self.fields["TZH"] = int(match[2])
-        self.fields["WEST"] = 1 if match[1] == "-" else 0
+        # A separator in the template may have taken the sign.
+        is_west = match[1] == "-" or (not match[1] and self._extra > 0 and before == "-")
+        self.fields["WEST"] = int(is_west)
+
+
+def _separates(char: str) -> bool:
+    return char.isspace() or ("!" <= char <= "~" and not char.isalnum())
 
 
 def _full_year(value: int, digits: int) -> int:

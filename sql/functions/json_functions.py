@@ -40,6 +40,7 @@ from sql.types.base import Datum, SqlType
 from sql.types.json import (
     JsonObject,
     JsonTree,
+    check_escapes,
     jsonb_canonical,
     jsonb_in,
     jsonb_parse,
@@ -146,29 +147,48 @@ def extract_path(text: str, path: ArrayValue) -> str | None:
     return current
 
 
+Reader = Callable[..., Any]
+_LEAVING_ESCAPES: Final = ("json_typeof", "json_array_length", "json_array_elements(")
+
+
+def _register_reader(signature: str, function: Reader) -> None:
+    """Register a reader; most of json's de-escape all strings of their argument, used or not."""
+    if signature.startswith(("jsonb_", *_LEAVING_ESCAPES)):
+        register(signature, function)
+        return
+
+    def read(text: str, *rest: Any) -> Any:
+        check_escapes(text)
+        return function(text, *rest)
+
+    register(signature, read)
+
+
 def _register_access() -> None:
     for name in ("json", "jsonb"):
-        register(f"{name}_object_field({name},text)", member)
-        register(
+        _register_reader(f"{name}_object_field({name},text)", member)
+        _register_reader(
             f"{name}_object_field_text({name},text)", lambda text, key: as_text(member(text, key))
         )
-        register(f"{name}_array_element({name},int4)", element)
-        register(
+        _register_reader(f"{name}_array_element({name},int4)", element)
+        _register_reader(
             f"{name}_array_element_text({name},int4)",
             lambda text, index: as_text(element(text, index)),
         )
-        register(f"{name}_extract_path({name},_text)", extract_path)
-        register(
+        _register_reader(f"{name}_extract_path({name},_text)", extract_path)
+        _register_reader(
             f"{name}_extract_path_text({name},_text)",
             lambda text, path: as_text(extract_path(text, path)),
         )
-        register(f"{name}_typeof({name})", json_typeof)
-        register(f"{name}_array_length({name})", _array_length)
-        register(f"{name}_object_keys({name})", _object_keys(name))
-        register(f"{name}_each({name})", _each(name))
-        register(f"{name}_each_text({name})", _each_text(name))
-        register(f"{name}_array_elements({name})", _elements(name, f"{name}_array_elements"))
-        register(
+        _register_reader(f"{name}_typeof({name})", json_typeof)
+        _register_reader(f"{name}_array_length({name})", _array_length)
+        _register_reader(f"{name}_object_keys({name})", _object_keys(name))
+        _register_reader(f"{name}_each({name})", _each(name))
+        _register_reader(f"{name}_each_text({name})", _each_text(name))
+        _register_reader(
+            f"{name}_array_elements({name})", _elements(name, f"{name}_array_elements")
+        )
+        _register_reader(
             f"{name}_array_elements_text({name})",
             _elements_text(name, f"{name}_array_elements_text"),
         )
@@ -514,7 +534,7 @@ def _compact(tree: JsonTree) -> str:
     return jsonb_canonical(tree)
 
 
-register("json_strip_nulls(json)", lambda text: _compact(_strip_nulls(parse_json(text))))
+_register_reader("json_strip_nulls(json)", lambda text: _compact(_strip_nulls(parse_json(text))))
 register("jsonb_strip_nulls(jsonb)", lambda text: jsonb_canonical(_strip_nulls(parse_json(text))))
 
 

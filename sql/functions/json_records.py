@@ -23,7 +23,7 @@ from sql.types.array import ArrayValue
 from sql.types.base import Datum, Row, SqlType
 from sql.types.catalog import JSON, JSONB, RECORD
 from sql.types.io import text_input
-from sql.types.json import jsonb_in
+from sql.types.json import check_escapes, jsonb_in
 from sql.types.record import RecordValue
 from sql.types.typmod import apply_typmod
 
@@ -143,12 +143,14 @@ def record_reader(function: Function, columns: tuple[RecordColumn, ...]) -> Func
         base, text = args[:2] if has_base else (None, args[0])
         if text is None:
             return empty if base is None else RecordValue(base, empty.types)
+        check_escapes(text)
         _check_object(text)
         return read(context, text, base)
 
     def many(context: ExecutionContext, *args: Datum) -> Iterator[RecordValue]:
         base, text = args[:2] if has_base else (None, args[0])
         if text is not None:
+            check_escapes(text)
             for item in _objects(text, name):
                 yield read(context, item, base)
 

@@ -14,6 +14,8 @@ from typing import Final
 from sql.errors import InvalidTextRepresentation, SqlSyntaxError
 from sql.functions.implementation import implements
 from sql.types import numeric
+from sql.types.catalog import NUMERIC
+from sql.types.typmod import apply_typmod, numeric_typmod
 
 _TOKENS: Final = re.compile(
     r'"((?:\\.|[^"\\])*)"?|\\(.)|(EEEE|FM|RN|PR|MI|PL|SG|TH|[SLDGVB90.,])|(.)',
@@ -361,43 +363,106 @@ def _float4_to_char(value: float, text: str) -> str:
     return _float_to_char(value, text, 6)
 
 
+class _NumberReader:
+    """Reads a number as ``to_number`` does: the template says where, not what, characters are."""
+
+    def __init__(self, template: NumberTemplate, text: str) -> None:
+        self._template = template
+        self._text = text
+        self._at = 0
+        self._sign = ""
+        self._digits = ""
+        self._after = 0
+        self._has_point = False
+
+    def read(self) -> tuple[str, int]:
+        """Return the number's text and how many of its digits stand after the point."""
+        for name, literal in self._template.items:
+            if self._at >= len(self._text):
+                break
+            if name in ("9", "0", ".", "D"):
+                self._part(is_digit=name in ("9", "0"))
+                self._at += 1
+            elif name in (",", "G"):
+                self._at += self._next() == ","
+            elif name in ("MI", "PL", "SG"):
+                self._written_sign("+" if name == "PL" else "-" if name == "MI" else "+-")
+            elif name == "L":
+                self._pass_over(1)
+            elif name.upper() == "TH" and self._sign != "-" and not self._template.decimal:
+                self._pass_over(2)
+            elif not name:
+                self._at += len(literal)
+        return self._sign + self._digits.rstrip("."), self._after
+
+    def _next(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+    def _pass_over(self, count: int) -> None:
+        """Pass over characters that cannot belong to a number."""
+        while count and self._at < len(self._text) and self._next() not in "0123456789.,+-":
+            self._at += 1
+            count -= 1
+
+    def _written_sign(self, signs: str) -> None:
+        if self._next() in signs:
+            self._sign = self._next()
+            self._at += 1
+        else:
+            self._pass_over(1)
+
+    def _part(self, *, is_digit: bool) -> None:
+        """Read a sign, digit or point; stands on the last character used, or on another."""
+        if self._next() == " ":
+            self._at += 1
+        template = self._template
+        if is_digit and not self._sign and not self._digits.strip("."):
+            self._leading_sign()
+        char = self._next()
+        is_read = False
+        if "0" <= char <= "9":
+            if self._has_point and self._after == template.after:
+                return
+            self._digits += char
+            self._after += self._has_point
+            is_read = True
+        elif char == "." and template.decimal and not self._has_point:
+            self._digits += char
+            self._has_point = is_read = True
+        if self._sign or not self._digits.strip(".") or not char:
+            return
+        if template.sign:
+            following = self._text[self._at + 1 : self._at + 2]
+            if is_read and following in ("+", "-"):
+                self._sign = following
+                self._at += 1
+        elif not is_read and (template.explicit_plus or template.explicit_minus):
+            self._sign = char if char in "+-" else ""
+
+    def _leading_sign(self) -> None:
+        char = self._next()
+        if char == "-" or (char == "<" and self._template.brackets):
+            self._sign = "-"
+            self._at += 1
+        elif char == "+":
+            self._sign = "+"
+            self._at += 1
+
+
 @implements("to_number(text,text)")
 def _to_number(value: str, text: str) -> Decimal | None:
     """Read digits, point and sign as the template places them; other characters are passed over."""
     template = parse_template(text)
     if not template.items:
         return None
-    digits: list[str] = []
-    negative = False
-    at = 0
-    for name, literal in template.items:
-        while value[at : at + 1] == " " and name not in ("", "L"):
-            at += 1
-        char = value[at : at + 1]
-        if (
-            name in ("9", "0", "S", "MI", "PL", "SG", "PR")
-            and char in ("-", "+", "<", ">")
-            and char
-        ):
-            negative |= char in "-<"
-            at += 1
-            char = value[at : at + 1]
-        if (name in ("9", "0") and char.isdigit()) or (name in (".", "D") and char == "."):
-            digits.append(char)
-            at += 1
-        elif (name in (",", "G") and char == ",") or (name == "L" and not char.isdigit()):
-            at += 1
-        elif name == "":
-            at += len(literal)
-        elif name.upper() == "TH":
-            at += 2
-    negative |= value[at : at + 1] == "-" and (template.sign == "after" or template.explicit_minus)
-    joined = "".join(digits)
-    if not joined.strip("."):
-        raise InvalidTextRepresentation(
-            f'invalid input syntax for type numeric: "{joined if joined else " "}"'
-        )
-    number = Decimal(joined.rstrip(".") if "." in joined else joined)
+    read, scale = _NumberReader(template, value).read()
+    shown = read if read[:1] in ("+", "-") else f" {read}"
+    if not read.strip("+-."):
+        raise InvalidTextRepresentation(f'invalid input syntax for type numeric: "{shown}"')
+    precision = template.before + template.shift + scale
+    typmod = numeric_typmod(precision, scale)
+    number = apply_typmod(NUMERIC, numeric.numeric_in(read), typmod, explicit=False)
+    assert isinstance(number, Decimal)
     if template.multiply:
-        number = numeric.divide(number, Decimal(10) ** template.shift)
-    return -number if negative else number
+        number = numeric.multiply(number, numeric.power(Decimal(10), Decimal(-template.shift)))
+    return number

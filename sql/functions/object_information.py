@@ -251,6 +251,14 @@ def _listening_channels(context: ExecutionContext) -> list[str]:
     return [row[0] for row in context.session.system_rows("pg_listening_channels")]
 
 
+@implements("pg_postmaster_start_time()", "pg_conf_load_time()", context=True)
+def _start_time(context: ExecutionContext) -> int:
+    """Return when the node started; it reads its configuration only then."""
+    [(started,)] = context.session.system_rows("start time")
+    result: int = started
+    return result
+
+
 @implements("pg_relation_filepath(regclass)", context=True)
 def _file_path(context: ExecutionContext, oid: int) -> str | None:
     """Return where PostgreSQL would keep it; nodedb keeps all relations in one store."""

@@ -8,18 +8,20 @@ from typing import Any, Final
 
 from sql.catalog.catalog import BindableRelation
 from sql.catalog.descriptor import Descriptor, Role, Schema, Sequence, Table, View
-from sql.catalog.snapshot import CatalogSnapshot
+from sql.catalog.snapshot import BUILTIN_SCHEMA_NAMES, CatalogSnapshot
 from sql.errors import (
     InvalidCatalogName,
     InvalidParameterValue,
     InvalidSchemaName,
     UndefinedColumn,
     UndefinedObject,
+    WrongObjectType,
 )
 from sql.functions.context import ExecutionContext
 from sql.functions.implementation import register
 from sql.functions.reg import RegResolver
-from sql.functions.tables import SIGNATURE_ROWS
+from sql.functions.tables import LISTED_FUNCTIONS, SIGNATURE_ROWS
+from sql.types.catalog import REGPROCEDURE, REGTYPE, type_by_oid
 
 _TABLE_LETTERS: Final = {
     "select": "r", "insert": "a", "update": "w", "delete": "d", "truncate": "D",
@@ -135,6 +137,8 @@ def _column_privilege(
 ) -> bool | None:
     on_table = _relation_privilege(context, role_id, target, privilege, "column")
     relation = _relation(context, target)
+    if isinstance(relation, View):
+        _require_view_column(relation, column)
     if on_table is None or not isinstance(relation, Table):
         return on_table
     found = next((c for c in relation.visible_columns if column in (c.name, c.number)), None)
@@ -151,6 +155,11 @@ def _column_privilege(
         for item in found.acl or ()
         for letter, grant in _parse_privileges(privilege, "column")
     )
+
+
+def _require_view_column(view: View, column: Any) -> None:
+    if isinstance(column, str) and all(c.name != column for c in view.columns):
+        raise UndefinedColumn(f'column "{column}" of relation "{view.name}" does not exist')
 
 
 def _any_column_privilege(
@@ -179,6 +188,8 @@ def _schema_privilege(
             _holds(snapshot, role_id, schema, "schema", letter, grant=grant)
             for letter, grant in wanted
         )
+    if schema_id not in BUILTIN_SCHEMA_NAMES.values():
+        return None
     return any(letter == "U" for letter, _ in wanted) or _is_superuser(context, role_id)
 
 
@@ -216,17 +227,63 @@ def _on(kind: str) -> Callable[..., bool | None]:
     )
 
 
+def _sequence_privilege(
+    context: ExecutionContext, role_id: int, target: Any, privilege: str
+) -> bool | None:
+    relation = _relation(context, target)
+    if relation is not None and not isinstance(relation, Sequence):
+        raise WrongObjectType(f'"{relation.name}" is not a sequence')
+    return _relation_privilege(context, role_id, target, privilege, "sequence")
+
+
+def _function_privilege(
+    context: ExecutionContext, role_id: int, target: Any, privilege: str
+) -> bool | None:
+    if isinstance(target, str):
+        RegResolver(context.catalog).input(REGPROCEDURE, target)
+    elif target not in LISTED_FUNCTIONS:
+        return None
+    return _granted_to_all("function")(context, role_id, target, privilege)
+
+
+def _type_privilege(
+    context: ExecutionContext, role_id: int, target: Any, privilege: str
+) -> bool | None:
+    if isinstance(target, str):
+        RegResolver(context.catalog).input(REGTYPE, target)
+    elif type_by_oid(target) is None:
+        return None
+    return _granted_to_all("type")(context, role_id, target, privilege)
+
+
+def _on_named(kind: str, shown: str, names: tuple[str, ...]) -> Callable[..., bool | None]:
+    """Check privileges on built-in objects of which there are but these few."""
+
+    def check(context: ExecutionContext, role_id: int, target: Any, privilege: str) -> bool:
+        if isinstance(target, str) and target not in names:
+            raise UndefinedObject(f'{shown} "{target}" does not exist')
+        return _granted_to_all(kind)(context, role_id, target, privilege)
+
+    return check
+
+
 _CHECKS: Final[dict[str, Callable[..., bool | None]]] = {
     "has_table_privilege": _on("table"),
-    "has_sequence_privilege": _on("sequence"),
+    "has_sequence_privilege": _sequence_privilege,
+    "has_function_privilege": _function_privilege,
+    "has_type_privilege": _type_privilege,
     "has_column_privilege": _column_privilege,
     "has_any_column_privilege": _any_column_privilege,
     "has_schema_privilege": _schema_privilege,
     "has_database_privilege": _database_privilege,
-    **{
-        f"has_{kind}_privilege": _granted_to_all(kind)
-        for kind in ("function", "language", "type", "tablespace", "foreign_data_wrapper", "server")
-    },
+    "has_language_privilege": _on_named(
+        "language", "language", ("internal", "c", "sql", "plpgsql")
+    ),
+    "has_tablespace_privilege": _on_named("tablespace", "tablespace", ("pg_default", "pg_global")),
+    "has_server_privilege": _on_named("server", "server", ()),
+    "has_foreign_data_wrapper_privilege": _on_named(
+        "foreign_data_wrapper", "foreign-data wrapper", ()
+    ),
 }
 
 

@@ -21,16 +21,21 @@ from sql.errors import (
     InvalidSchemaName,
     InvalidTextRepresentation,
     SqlError,
+    TooManyArguments,
     UndefinedFunction,
     UndefinedObject,
+    UndefinedParameter,
     UndefinedTable,
 )
-from sql.functions.tables import OPERATOR_ROWS, SIGNATURE_BY_OID, SIGNATURE_ROWS
+from sql.functions.tables import LISTED_FUNCTIONS, OPERATOR_ROWS
 from sql.types.base import SqlType
 from sql.types.catalog import TYPE_ALIASES, type_by_name, type_by_oid
 from sql.types.typmod import format_type
 
 _PART: Final = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s".]+))\s*(\.|$)')
+_NAMED: Final[dict[str, list[int]]] = {}
+for _row in LISTED_FUNCTIONS.values():
+    _NAMED.setdefault(_row.name, []).append(_row.oid)
 _OPERATORS: Final = {row.oid: row for row in OPERATOR_ROWS}
 
 
@@ -74,6 +79,16 @@ def _find_index_by_name(snapshot: CatalogSnapshot, schema_id: int, name: str) ->
     return None
 
 
+def is_index_name(catalog: Catalog, name: QualifiedName) -> bool:
+    """Tell whether a name that means no table means an index."""
+    if name.schema:
+        schema_id = catalog.schema_id(name.schema)
+        path: tuple[int, ...] = () if schema_id is None else (schema_id,)
+    else:
+        path = catalog.search_path_ids()
+    return any(_find_index_by_name(catalog.snapshot, s, name.name) is not None for s in path)
+
+
 class RegResolver:
     """Names and OIDs as one catalog view sees them."""
 
@@ -95,8 +110,7 @@ class RegResolver:
                 role = self._catalog.snapshot.role_by_id(oid)
                 return None if role is None else quote_identifier(role.name)
             case "regproc":
-                signature = SIGNATURE_BY_OID.get(oid)
-                return None if signature is None else quote_identifier(signature.name)
+                return _function_name(oid)
             case "regprocedure":
                 return _procedure_name(oid)
             case "regoper":
@@ -261,8 +275,17 @@ def _displayed(types: tuple[SqlType, ...]) -> str:
     return ",".join(type_name(t.oid) or t.name for t in types)
 
 
+def _function_name(oid: int) -> str | None:
+    """Return a function's name, with its schema when another has the same name."""
+    signature = LISTED_FUNCTIONS.get(oid)
+    if signature is None:
+        return None
+    name = quote_identifier(signature.name)
+    return name if len(_NAMED[signature.name]) == 1 else f"pg_catalog.{name}"
+
+
 def _procedure_name(oid: int) -> str | None:
-    signature = SIGNATURE_BY_OID.get(oid)
+    signature = LISTED_FUNCTIONS.get(oid)
     if signature is None:
         return None
     return f"{quote_identifier(signature.name)}({_displayed(signature.arguments)})"
@@ -293,7 +316,7 @@ def _bare(parts: list[str]) -> str | None:
 def _function_id(text: str) -> int:
     parts = split_name(text)
     name = _bare(parts)
-    found = [row.oid for row in SIGNATURE_ROWS if row.name == name]
+    found = _NAMED.get(name or "", [])
     if not found:
         raise UndefinedFunction(f'function "{text}" does not exist')
     if len(found) > 1:
@@ -314,8 +337,8 @@ def _with_arguments(text: str) -> tuple[str, list[str]]:
 def _procedure_id(text: str) -> int:
     name_text, arguments = _with_arguments(text)
     name = _bare(split_name(name_text))
-    wanted = tuple(type_id(argument) for argument in arguments)
-    for row in SIGNATURE_ROWS:
+    wanted = tuple(type_id(argument.strip()) for argument in arguments)
+    for row in LISTED_FUNCTIONS.values():
         if row.name == name and tuple(t.oid for t in row.arguments) == wanted:
             return row.oid
     raise UndefinedFunction(f'function "{text}" does not exist')
@@ -334,6 +357,14 @@ def _operator_by_name(text: str) -> int:
 def _operator_id(text: str) -> int:
     name_text, arguments = _with_arguments(text)
     name = name_text.strip().removeprefix("pg_catalog.")
+    if len(arguments) == 1:
+        raise UndefinedParameter(
+            "missing argument", hint="Use NONE to denote the missing argument of a unary operator."
+        )
+    if len(arguments) > 2:
+        raise TooManyArguments(
+            "too many arguments", hint="Provide two argument types for operator."
+        )
     wanted = tuple(
         0 if argument.strip().lower() == "none" else type_id(argument) for argument in arguments
     )

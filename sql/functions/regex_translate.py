@@ -30,6 +30,15 @@ _CLASSES: Final = {
     "xdigit": "0-9a-fA-F",
     "word": r"\w",
 }
+_ASCII_CLASSES: Final = {
+    **_CLASSES,
+    "cntrl": r"\x00-\x1f\x7f",
+    "graph": r"^\s\x00-\x1f\x7f-\U0010ffff",
+    "lower": "a-z",
+    "print": r"^\x00-\x1f\x7f-\U0010ffff",
+    "punct": r"!-/:-@\[-`{-~",
+    "upper": "A-Z",
+}
 _SIMPLE_ESCAPES: Final = {
     "a": "\a", "b": "\b", "B": "\\", "e": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v",  # noqa: E501
 }  # fmt: skip
@@ -51,6 +60,8 @@ class RegexFlags:
     dot_excludes_newline: bool = False
     anchors_at_lines: bool = False
     expanded: bool = False
+    ascii_only: bool = False
+    """Only ASCII letters are letters or have a case: the C collation."""
 
 
 DEFAULT_FLAGS: Final = RegexFlags()
@@ -112,7 +123,8 @@ def compile_regex(pattern: str, flags: RegexFlags = DEFAULT_FLAGS) -> re.Pattern
         pattern, flags = _read_prefix(pattern, flags)
     text = re.escape(pattern) if flags.kind == "q" else _Translator(pattern, flags).translate()
     try:
-        return re.compile(text, re.IGNORECASE if flags.ignore_case else re.NOFLAG)
+        options = re.IGNORECASE if flags.ignore_case else re.NOFLAG
+        return re.compile(text, options | re.ASCII if flags.ascii_only else options)
     except re.error as error:
         if "look-behind" in str(error):
             raise FeatureNotSupported(
@@ -371,7 +383,7 @@ class _Translator:
     def _bracket_item(self, parts: list[str], complements: list[str]) -> None:
         if self._peek(2) == "[:":
             name = self._delimited(":")
-            members = _CLASSES.get(name)
+            members = (_ASCII_CLASSES if self._flags.ascii_only else _CLASSES).get(name)
             if members is None:
                 raise regex_error("invalid character class")
             (complements if members.startswith("^") else parts).append(members)

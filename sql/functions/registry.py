@@ -160,9 +160,10 @@ class Registry:
         self.operator_by_oid: dict[int, Operator] = {}
 
     def add_function(self, function: Function) -> None:
-        """Register; OIDs are unique."""
+        """Register; OIDs are unique. Outside of pg_catalog the key has the schema's name."""
         assert function.oid not in self.by_oid, function
-        self.functions.setdefault(function.name, []).append(function)
+        outside = "" if function.schema == "pg_catalog" else f"{function.schema}."
+        self.functions.setdefault(outside + function.name, []).append(function)
         self.by_oid[function.oid] = function
 
     def add_aggregate(self, aggregate: Aggregate) -> None:

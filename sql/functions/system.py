@@ -12,20 +12,28 @@ from typing import Any, Final
 
 from sql.ast.deparse_names import quote_identifier
 from sql.ast.keywords import BARE_LABELS, COL_NAME, KEYWORDS, RESERVED, TYPE_FUNC_NAME
-from sql.catalog.descriptor import Check, ForeignKey, Schema, Sequence, Table, View
+from sql.catalog.descriptor import Database, Schema, Sequence, Table, View
 from sql.errors import (
+    AmbiguousFunction,
+    DatatypeMismatch,
+    InternalError,
+    InvalidCatalogName,
     InvalidParameterValue,
+    InvalidSchemaName,
     NullValueNotAllowed,
     SqlError,
     UndefinedColumn,
+    UndefinedFunction,
     UndefinedObject,
     UndefinedTable,
     WrongObjectType,
 )
+from sql.functions.collated import collatable
 from sql.functions.context import ExecutionContext
 from sql.functions.implementation import implements, register
 from sql.functions.reg import RegResolver, find_index, split_name
 from sql.functions.tables import OPERATOR_ROWS, SIGNATURE_BY_OID
+from sql.functions.updatable import writable_columns
 from sql.types.array import ArrayValue
 from sql.types.base import Datum, SqlType
 from sql.types.calendar import USECS_PER_SECOND
@@ -155,8 +163,9 @@ def _column_size(context: ExecutionContext, value: Datum, *, types: Types) -> in
 
 @implements("pg_collation_for(any)", types=True)
 def _collation_for(_value: Datum, *, types: Types) -> str | None:
-    if types[0].category in "SX":
-        return '"default"'
+    """Refuse what has no collation; the binder answers the rest itself."""
+    if not collatable(types[0]):
+        raise DatatypeMismatch(f"collations are not supported by type {types[0].display_name}")
     return None
 
 
@@ -201,48 +210,6 @@ for _kind in (
     "ts_template",
 ):
     register(f"pg_{_kind}_is_visible(oid)", lambda _oid: True)
-
-
-@implements("obj_description(oid,name)", "obj_description(oid)", context=True)
-def _object_description(context: ExecutionContext, oid: int, _class: str = "") -> str | None:
-    descriptor = context.catalog.snapshot.get(oid)
-    if descriptor is not None:
-        return descriptor.comment or None
-    found = find_index(context.catalog.snapshot, oid)
-    if found is not None:
-        table, index = found
-        return (table.primary_comment if index is None else index.comment) or None
-    return _constraint_comment(context, oid)
-
-
-def _constraint_comment(context: ExecutionContext, oid: int) -> str | None:
-    for table in context.catalog.snapshot.all(Table):
-        parts: tuple[Check | ForeignKey, ...] = (*table.checks, *table.foreign_keys)
-        for part in parts:
-            if part.id == oid:
-                return part.comment or None
-        for index in table.indexes:
-            if index.constraint and index.constraint_id == oid:
-                return index.constraint_comment or None
-    return None
-
-
-@implements("shobj_description(oid,name)", context=True)
-def _shared_description(context: ExecutionContext, oid: int, _class: str) -> str | None:
-    descriptor = context.catalog.snapshot.get(oid)
-    return None if descriptor is None else descriptor.comment or None
-
-
-@implements("col_description(oid,int4)", context=True)
-def _column_description(context: ExecutionContext, oid: int, number: int) -> str | None:
-    relation = context.catalog.snapshot.get(oid)
-    if isinstance(relation, View):
-        columns = relation.columns
-        return (columns[number - 1].comment or None) if 0 < number <= len(columns) else None
-    if not isinstance(relation, Table):
-        return None
-    table = relation
-    return next((c.comment or None for c in table.visible_columns if c.number == number), None)
 
 
 register("pg_encoding_to_char(int4)", lambda code: _ENCODINGS.get(code, ""))
@@ -349,16 +316,13 @@ def _indexes_size(context: ExecutionContext, oid: int) -> int | None:
 
 
 @implements("pg_database_size(name)", "pg_database_size(oid)", context=True)
-def _database_size(context: ExecutionContext, database: str | int) -> int:
+def _database_size(context: ExecutionContext, database: str | int) -> int | None:
     snapshot = context.catalog.snapshot
     found = snapshot.database(database) if isinstance(database, str) else snapshot.get(database)
-    if found is None:
-        shown = (
-            f'database "{database}"'
-            if isinstance(database, str)
-            else f"database with OID {database}"
-        )
-        raise UndefinedObject(f"{shown} does not exist")
+    if not isinstance(found, Database):
+        if isinstance(database, int):
+            return None
+        raise InvalidCatalogName(f'database "{database}" does not exist')
     schemas = {schema.id for schema in snapshot.all(Schema) if schema.database_id == found.id}
     tables = [table for table in snapshot.all(Table) if table.schema_id in schemas]
     return sum(context.session.relation_size(table.id) for table in tables)
@@ -386,25 +350,50 @@ register("pg_reload_conf()", lambda: True)
 
 @implements("pg_relation_is_updatable(regclass,bool)", context=True)
 def _is_updatable(context: ExecutionContext, oid: int, _triggers: bool) -> int:  # noqa: FBT001
-    # The bits of INSERT, UPDATE and DELETE events.
-    return 28 if isinstance(context.catalog.relation_by_id(oid), Table) else 0
+    """Return the bits of INSERT, UPDATE and DELETE events."""
+    columns = _writable_columns(context, oid)
+    return 0 if columns is None else 28 if columns else 16
+
+
+def _writable_columns(context: ExecutionContext, oid: int) -> frozenset[str] | None:
+    from sql.functions.builtin import REGISTRY  # noqa: PLC0415 - it is made of this module
+
+    catalog = context.catalog
+    return writable_columns(catalog.relation_by_id, REGISTRY, catalog.relation_by_id(oid))
 
 
 @implements("pg_column_is_updatable(regclass,int2,bool)", context=True)
 def _column_is_updatable(
     context: ExecutionContext,
     oid: int,
-    _number: int,
+    number: int,
     _triggers: bool,  # noqa: FBT001
 ) -> bool:
-    return isinstance(context.catalog.relation_by_id(oid), Table)
+    relation = context.catalog.relation_by_id(oid)
+    columns = _writable_columns(context, oid)
+    if columns is None or not isinstance(relation, Table | View) or number < 1:
+        return False
+    if isinstance(relation, Table):
+        return any(c.number == number for c in relation.visible_columns)
+    return number <= len(relation.columns) and relation.columns[number - 1].name in columns
+
+
+_NOT_FOUND: Final = (
+    AmbiguousFunction,
+    InvalidSchemaName,
+    UndefinedFunction,
+    UndefinedObject,
+    UndefinedTable,
+)
 
 
 def _nullable(sql_type: SqlType) -> Callable[[ExecutionContext, str], int | None]:
     def resolve(context: ExecutionContext, name: str) -> int | None:
         try:
             return RegResolver(context.catalog).input(sql_type, name)
-        except SqlError:
+        except _NOT_FOUND as error:
+            if sql_type in (REGPROCEDURE, REGOPERATOR) and isinstance(error, UndefinedObject):
+                raise  # The type of an argument.
             return None
 
     return resolve
@@ -433,7 +422,7 @@ def _sequence(context: ExecutionContext, oid: int) -> Sequence:
     if isinstance(relation, Sequence):
         return relation
     if relation is None:
-        raise UndefinedTable(f"could not open relation with OID {oid}")
+        raise InternalError(f"could not open relation with OID {oid}")
     raise WrongObjectType(f'"{relation.name}" is not a sequence')
 
 
@@ -476,7 +465,9 @@ async def _sequence_last_value(context: ExecutionContext, oid: int) -> int | Non
 
 @implements("pg_sequence_parameters(oid)", context=True)
 def _sequence_parameters(context: ExecutionContext, oid: int) -> tuple[Datum, ...]:
-    s = _sequence(context, oid)
+    s = context.catalog.relation_by_id(oid)
+    if not isinstance(s, Sequence):
+        raise UndefinedTable(f"relation with OID {oid} does not exist")
     return s.start, s.min_value, s.max_value, s.increment, s.cycle, s.cache, s.type_oid
 
 

@@ -6,6 +6,7 @@ A signature's key is ``name(type,type)`` with pg_type names, for example ``round
 from typing import Final, NamedTuple
 
 from sql.functions.cast_table import CASTS
+from sql.functions.internal_table import INTERNALS
 from sql.functions.operator_table import OPERATORS
 from sql.functions.signature_table import SIGNATURES
 from sql.types.base import SqlType
@@ -110,5 +111,8 @@ def _cast(line: str) -> CastRow:
 SIGNATURE_ROWS: Final = tuple(_signature(line) for line in SIGNATURES.splitlines())
 SIGNATURE_BY_KEY: Final = {row.key: row for row in SIGNATURE_ROWS}
 SIGNATURE_BY_OID: Final = {row.oid: row for row in SIGNATURE_ROWS}
+INTERNAL_ROWS: Final = tuple(_signature(line) for line in INTERNALS.splitlines())
+"""Functions that catalogs refer to (input of types, support of operators): named, not called."""
+LISTED_FUNCTIONS: Final = {row.oid: row for row in (*INTERNAL_ROWS, *SIGNATURE_ROWS)}
 OPERATOR_ROWS: Final = tuple(_operator(line) for line in OPERATORS.splitlines())
 CAST_ROWS: Final = tuple(_cast(line) for line in CASTS.splitlines())

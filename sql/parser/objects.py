@@ -200,6 +200,7 @@ class ObjectParser(RoleParser):
             options = self.parse_storage_options()
         self.expect("as")
         query = self.parse_query()
+        self.intos.clear()  # Refused when it is carried out, as PostgreSQL does.
         check: Literal["", "local", "cascaded"] = ""
         at = self.pos
         if self.accept("with"):

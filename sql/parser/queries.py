@@ -759,6 +759,7 @@ class QueryParser(ExpressionParser):
 
     def _typed_columns(self, name: str) -> Alias:
         self.expect("(")
+        start = self.pos
         columns: list[str] = []
         types: list[TypeName] = []
         while True:
@@ -769,7 +770,7 @@ class QueryParser(ExpressionParser):
             if not self.accept(","):
                 break
         self.expect(")")
-        return Alias(name, tuple(columns), tuple(types))
+        return Alias(name, tuple(columns), tuple(types), self.token_span(start))
 
 
 _ALIAS_STARTS: Final = COL_ID | {"as"}

@@ -157,7 +157,8 @@ class RoleParser(AlterParser):
         if kind != "group" and self.accept("all"):
             return self._role_settings(None, start)
         role = self.parse_role_spec()
-        if self.accept_all("rename", "to"):
+        if self.accept("rename"):
+            self.expect("to")
             name = QualifiedName(role.name or role.kind, span=role.span)
             new_name = self.parse_role_id()
             return Rename("role", name, new_name, relation_kind="role", span=self.span(start))
@@ -165,7 +166,7 @@ class RoleParser(AlterParser):
             is_grant = self.expect_any(("add", "drop")) == "add"
             self.expect("user")
             members = self.parse_roles()
-            return GrantRole(is_grant, (role,), members, span=self.span(start))
+            return GrantRole(is_grant, (role,), members, span=self.span(start), is_alter=True)
         if self.kinds[self.pos] in ("in", "set", "reset"):
             return self._role_settings(role, start)
         self.accept("with")

@@ -22,7 +22,6 @@ from sql.ast.utility import (
     Analyze,
     Begin,
     Checkpoint,
-    CloseCursor,
     Commit,
     Copy,
     Deallocate,
@@ -31,7 +30,6 @@ from sql.ast.utility import (
     Do,
     ExecutePrepared,
     Explain,
-    Fetch,
     IsolationLevel,
     Listen,
     LockTable,
@@ -55,7 +53,7 @@ from sql.ast.utility import (
 )
 from sql.errors import SqlSyntaxError
 from sql.parser.cursor import COL_ID, COL_LABEL, NON_RESERVED
-from sql.parser.dml import DmlParser
+from sql.parser.cursor_statements import CursorStatementParser
 
 _LOCK_MODES: Final = (
     ("access", "share"),
@@ -109,7 +107,7 @@ _EXPLAINABLE: Final = (
 )
 
 
-class SessionParser(DmlParser):
+class SessionParser(CursorStatementParser):
     """The statements of sql/ast/utility.py."""
 
     __slots__ = ()
@@ -317,9 +315,15 @@ class SessionParser(DmlParser):
             return (self.parse_number(),)
         if kind == "interval":
             self.pos += 1
-            value = self.parse_string()
-            self.parse_interval_fields()
-            return (value,)
+            if self.accept("("):
+                self.parse_signed_integer()
+                self.expect(")")
+            value = self.parse_string().replace("'", "''")
+            at = self.pos
+            _, fields = self.parse_interval_fields()
+            if not {"hour", "to", "minute"}.issuperset(fields):
+                raise self.error_at("time zone interval must be HOUR or HOUR TO MINUTE", at)
+            return (" ".join((f"INTERVAL '{value}'", *fields)),)
         if kind not in ("SCONST", "IDENT"):
             raise self.unexpected()
         self.pos += 1
@@ -447,83 +451,6 @@ class SessionParser(DmlParser):
         name = "" if self.accept("all") else self.parse_name()
         return Deallocate(name, self.span(start))
 
-    def parse_declare(self) -> DeclareCursor:
-        """DECLARE CURSOR."""
-        start = self.pos
-        self.pos += 1
-        name = self.parse_name()
-        binary = hold = False
-        scroll: bool | None = None
-        while self.kinds[self.pos] != "cursor":
-            word = self.expect_any(("binary", "insensitive", "asensitive", "scroll", "no"))
-            if word == "binary":
-                binary = True
-            elif word == "scroll":
-                scroll = True
-            elif word == "no":
-                self.expect("scroll")
-                scroll = False
-        self.pos += 1
-        if self.kinds[self.pos] in ("with", "without"):
-            hold = self.kinds[self.pos] == "with"
-            self.pos += 1
-            self.expect("hold")
-        self.expect("for")
-        return DeclareCursor(name, self.parse_query(), binary, scroll, hold, self.span(start))
-
-    def parse_fetch(self) -> Statement:
-        """FETCH and MOVE."""
-        start = self.pos
-        self.pos += 1
-        direction, count = self._fetch_direction()
-        name = self.parse_name()
-        return Fetch(name, direction, count, self.kinds[start] == "move", self.span(start))
-
-    def _fetch_direction(
-        self,
-    ) -> tuple[Literal["forward", "backward", "absolute", "relative"], int | None]:
-        kind, following = self.kinds[self.pos], self.kinds[self.pos + 1]
-        is_word = following not in (";", "EOF")
-        count: int | None = 1
-        if kind in ("ICONST", "+", "-"):
-            return "forward", self._cursor_count(self.parse_signed_integer())
-        if kind == "all":
-            self.pos += 1
-            return "forward", self._cursor_count(None)
-        if not is_word:
-            return "forward", 1
-        if kind in ("next", "prior", "first", "last"):
-            self.pos += 1
-            self.accept_any(("from", "in"))
-            if kind == "next":
-                return "forward", 1
-            if kind == "prior":
-                return "backward", 1
-            return "absolute", 1 if kind == "first" else -1
-        if kind in ("absolute", "relative"):
-            self.pos += 1
-            count = self._cursor_count(self.parse_signed_integer())
-            return ("absolute" if kind == "absolute" else "relative"), count
-        if kind in ("forward", "backward"):
-            self.pos += 1
-            if self.accept("all"):
-                count = None
-            elif self.kinds[self.pos] in ("ICONST", "+", "-"):
-                count = self.parse_signed_integer()
-            return ("forward" if kind == "forward" else "backward"), self._cursor_count(count)
-        return "forward", self._cursor_count(1)
-
-    def _cursor_count(self, count: int | None) -> int | None:
-        self.accept_any(("from", "in"))
-        return count
-
-    def parse_close(self) -> Statement:
-        """CLOSE."""
-        start = self.pos
-        self.pos += 1
-        name = "" if self.accept("all") else self.parse_name()
-        return CloseCursor(name, self.span(start))
-
     # --- EXPLAIN, COPY ---
 
     def parse_explain(self) -> Statement:
@@ -541,12 +468,30 @@ class SessionParser(DmlParser):
         at = self.pos
         statement: Statement
         if self.kinds[at] in ("create", "declare", "execute"):
+            if self.kinds[at] == "create":
+                self._expect_table_as()
             statement = self.parse_statement()
         else:
             statement = self.as_table_if_into(self.parse_dml(), at)
         if not isinstance(statement, _EXPLAINABLE):
             raise self.unexpected(at + 1)
         return Explain(statement, tuple(options), self.span(start))
+
+    def _expect_table_as(self) -> None:
+        """Look ahead: of all that CREATE begins only a table made by a query can be explained."""
+        start = self.pos
+        self.pos += 1
+        if self.accept("materialized"):
+            self.expect("view")
+        else:
+            self.accept_any(("global", "local"))
+            self.accept_any(("temp", "temporary", "unlogged"))
+            self.expect("table")
+        self.accept_all("if", "not", "exists")
+        self.parse_qualified_name()
+        if self.kinds[self.pos] == "(":
+            self.parse_paren_names()
+        self.pos = start
 
     def as_table_if_into(self, statement: DmlStatement, start: int) -> DmlStatement | CreateTableAs:
         """Turn SELECT ... INTO t into CREATE TABLE t AS."""

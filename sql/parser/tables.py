@@ -36,7 +36,7 @@ from sql.ast.query import QualifiedName
 from sql.errors import FeatureNotSupported
 from sql.parser.cursor import COL_ID
 from sql.parser.session import SessionParser
-from sql.span import Span
+from sql.span import NO_SPAN, Span
 
 CONSTRAINT_STARTS: Final = frozenset(
     ("constraint", "check", "unique", "primary", "exclude", "foreign")
@@ -253,6 +253,7 @@ class TableParser(SessionParser):
             self.pos += 1
             self.parse_label()
         collation: tuple[str, ...] = ()
+        collation_span = NO_SPAN
         constraints: list[ColumnConstraint] = []
         while True:
             at = self.pos
@@ -262,6 +263,7 @@ class TableParser(SessionParser):
                 if collation:
                     raise self.error_at("multiple COLLATE clauses not allowed", at)
                 collation = self.parse_any_name()
+                collation_span = self.span(at)
                 continue
             if kind in ("deferrable", "initially") or (
                 kind == "not" and self.kinds[at + 1] == "deferrable"
@@ -278,6 +280,7 @@ class TableParser(SessionParser):
             collation,
             tuple(constraints),
             Span(self.starts[start], self.ends[start]),
+            collation_span,
         )
 
     def _column_constraint_attribute(self, constraints: list[ColumnConstraint]) -> None:

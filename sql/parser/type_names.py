@@ -6,10 +6,18 @@ timestamptz. Source: PostgreSQL docs, "Data Types".
 
 from typing import Final
 
-from sql.ast.query import Expression, IntegerLiteral, TypeName
-from sql.errors import InvalidParameterValue
+from sql.ast.query import (
+    ColumnRef,
+    Expression,
+    IntegerLiteral,
+    NumericLiteral,
+    StringLiteral,
+    TypeName,
+)
+from sql.errors import InvalidParameterValue, SqlError
 from sql.parser.cursor import TYPE_FUNCTION_NAME, Cursor
 from sql.span import Span
+from sql.types.scalar_text import int4_in
 
 _PLAIN: Final = {
     "int": "int4",
@@ -122,16 +130,29 @@ class TypeNameParser(Cursor):
         return parts[-1], schema, self.parse_type_modifiers(), ()
 
     def parse_type_modifiers(self) -> tuple[int, ...]:
-        """Parse ``[(modifier, ...)]``: integers, which is all that PostgreSQL's own types take."""
+        """Parse ``[(modifier, ...)]``: integers, which is all that PostgreSQL's own types take.
+
+        The type's name stands before; errors point there.
+        """
+        start = self.pos - 1
         if not self.accept("("):
             return ()
-        start = self.pos
         modifiers = self.parse_expression_list()
         self.expect(")")
-        values = tuple(item.value for item in modifiers if isinstance(item, IntegerLiteral))
-        if len(values) < len(modifiers):
-            raise self.error_at("type modifiers must be simple constants or identifiers", start)
-        return values
+        return tuple(self._modifier(item, start) for item in modifiers)
+
+    def _modifier(self, item: Expression, start: int) -> int:
+        """Return a modifier's number: constants and names may spell one too."""
+        match item:
+            case IntegerLiteral(value=value):
+                return value
+            case StringLiteral(value=text) | NumericLiteral(text=text) | ColumnRef(parts=(text,)):
+                try:
+                    return int4_in(text)
+                except SqlError as error:
+                    raise error.at(self.token_span(start)) from None
+            case _:
+                raise self.error_at("type modifiers must be simple constants or identifiers", start)
 
     def parse_expression_list(self) -> tuple[Expression, ...]:
         """expr_list."""

@@ -383,9 +383,16 @@ def _cast_element_body(element: b.CastExpr) -> Any:
 
 def _cast_by_text(writer: Writer, expression: b.CastExpr, value: Value) -> Value:
     write = writer.constant(text_output)
-    read = writer.constant(text_input)
-    source = writer.constant(expression.operand.type)
     target = writer.constant(expression.type)
+    operand = expression.operand
+    if type(operand) is b.Const and operand.span == expression.span and operand.span.start >= 0:
+        # A literal that waited for the session's settings: its errors have its place.
+        literal = writer.constant(runtime.read_literal)
+        place = writer.constant(operand.span)
+        code = f"{literal}({target}, context.format, {value.code}, {place})"
+        return writer.assign(_unless_null(value, code), nullable=value.nullable)
+    read = writer.constant(text_input)
+    source = writer.constant(operand.type)
     code = f"{read}({target}, context.format)({write}({source}, context.format)({value.code}), -1)"
     return writer.assign(_unless_null(value, code), nullable=value.nullable)
 
@@ -735,6 +742,7 @@ _HANDLERS: Final[dict[type, Callable[[Writer, Any], Value]]] = {
     LocalExpr: _local,
     b.CallExpr: _call,
     b.CastExpr: _cast,
+    b.CollateExpr: lambda writer, expression: writer.emit(expression.operand),
     b.CastElement: _cast_element,
     b.BoolExpr: _bool,
     b.NullTestExpr: _null_test,
@@ -781,8 +789,10 @@ def seal(writer: Writer, header: str) -> Compiled:
     source = "\n".join([f"{word} {header}:", *prelude, *writer.lines, ""])
     namespace = {**writer.namespace, "__builtins__": _SAFE_BUILTINS, "missing": runtime.MISSING}
     exec(compile(source, "<plan>", "exec"), namespace)  # noqa: S102
-    name = header.partition("(")[0]
-    return Compiled(namespace[name], writer.is_async, source, tuple(writer.sub_plans))
+    # Taken out, for a function that stands in its own globals is garbage that only the collector
+    # finds, and plans come and go by the thousand.
+    function = namespace.pop(header.partition("(")[0])
+    return Compiled(function, writer.is_async, source, tuple(writer.sub_plans))
 
 
 def positions(layout: Sequence[int], row: str = "r") -> dict[int, str]:

@@ -13,15 +13,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from sql.binder import bound as b
 from sql.executor.node import BATCH_ROWS
 from sql.planner.codegen import Compiled, SubPlanner, Value, Writer, positions, seal
 from sql.types.base import SqlType
 from sql.types.compare import hash_key, sort_key
+from sql.types.numeric import add_exactly
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sql.binder import bound as b
+    from collections.abc import Container, Sequence
 
 PART_ROWS: Final = 4096
 PAIRS_MAX: Final = 16_384
@@ -210,12 +210,41 @@ FAST_CODES: Final = {
     "count_star",
     "count",
     "sum_int",
+    "sum_numeric",
     "avg_int",
+    "avg_numeric",
     "min",
     "max",
     "bool_and",
     "bool_or",
 }
+
+
+_AVERAGES: Final = {"sum_int": "avg_int", "sum_numeric": "avg_numeric"}
+
+
+def sums_of_averages(calls: Sequence[b.AggregateCall]) -> dict[int, int]:
+    """Map sums to averages of the same column: these keep the sum anyway."""
+    averages: dict[tuple[str, int], int] = {}
+    for number, call in enumerate(calls):
+        column = _plain_column(call)
+        if column is not None and call.aggregate.code in _AVERAGES.values():
+            averages[call.aggregate.code, column] = number
+    found: dict[int, int] = {}
+    for number, call in enumerate(calls):
+        column = _plain_column(call)
+        wanted = _AVERAGES.get(call.aggregate.code)
+        if column is not None and wanted is not None and (wanted, column) in averages:
+            found[number] = averages[wanted, column]
+    return found
+
+
+def _plain_column(call: b.AggregateCall) -> int | None:
+    """Return the column whose every value an aggregate takes, None for all other calls."""
+    if call.filter is not None or call.distinct or call.order_by or len(call.args) != 1:
+        return None
+    argument = call.args[0]
+    return argument.id if isinstance(argument, b.ColumnVar) else None
 
 
 def write_step(writer: Writer, call: b.AggregateCall, slot: int) -> None:
@@ -255,11 +284,18 @@ def _write_unfiltered(writer: Writer, call: b.AggregateCall, slot: int) -> None:
         writer.line(f"{old} = {target}")
         if code == "sum_int":
             writer.line(f"{target} = {value} if {old} is None else {old} + {value}")
-        elif code == "avg_int":
+        elif code == "sum_numeric":
+            add = writer.constant(add_exactly)
+            writer.line(f"{target} = {value} if {old} is None else {add}({old}, {value})")
+        elif code in {"avg_int", "avg_numeric"}:
             writer.line(f"if {old} is None: {target} = [1, {value}]")
             with writer.block("else:"):
                 writer.line(f"{old}[0] += 1")
-                writer.line(f"{old}[1] += {value}")
+                if code == "avg_int":
+                    writer.line(f"{old}[1] += {value}")
+                else:
+                    add = writer.constant(add_exactly)
+                    writer.line(f"{old}[1] = {add}({old}[1], {value})")
         elif code in {"bool_and", "bool_or"}:
             word = code.removeprefix("bool_")
             writer.line(f"{target} = {value} if {old} is None else ({old} {word} {value})")
@@ -311,11 +347,13 @@ def accumulate_function(
     *,
     conditions: Sequence[Any] = (),
     non_null: frozenset[int] = frozenset(),
+    sums: Container[int] = (),
 ) -> Compiled:
     """Compile ``accumulate(rows, context, groups, create)``.
 
     ``groups`` maps keys to lists; a None among the group expressions is a column outside the
-    grouping set. Without group expressions the only group's key is ().
+    grouping set. Without group expressions the only group's key is (). ``sums`` of averages are
+    left out: see ``sums_of_averages``.
     """
     writer = Writer(plan_subquery, non_null, positions(layout))
     present = [g for g in groups if g is not None]
@@ -327,6 +365,16 @@ def accumulate_function(
     else:
         writer.line("get = groups.get")
     count = len(groups)
+    steps = [n for n in range(len(calls)) if n not in sums]
+    if not present and not conditions:
+        counts = [
+            n for n in steps if calls[n].aggregate.code == "count_star" and calls[n].filter is None
+        ]
+        for number in counts:
+            writer.line(f"s[{count + number:d}] += len(rows)")
+        steps = [n for n in steps if n not in counts]
+        if not steps:
+            return seal(writer, "accumulate(rows, context, groups, create)")
     with writer.block("for r in rows:"):
         for condition in conditions:
             writer.guard(condition, "continue")
@@ -339,8 +387,8 @@ def accumulate_function(
             writer.line(f"k = {key}")
             writer.line("s = get(k)")
             writer.line(f"if s is None: s = groups[k] = [{', '.join(items)}] + create()")
-        for number, call in enumerate(calls):
-            write_step(writer, call, count + number)
+        for number in steps:
+            write_step(writer, calls[number], count + number)
     return seal(writer, "accumulate(rows, context, groups, create)")
 
 

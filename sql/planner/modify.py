@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sql.binder import bound as b
 from sql.executor.foreign_keys import ForeignKeyWork
 from sql.executor.modify import ConflictCode, DeleteNode, InsertNode, TargetCode, UpdateNode
-from sql.executor.violations import RowFaults
+from sql.executor.violations import RowFaults, ViewFaults
 from sql.planner.codegen import (
     Compiled,
     Writer,
@@ -66,10 +66,30 @@ class TargetCodes:
 
 def verify_function(target: b.TargetTable, catalog: Catalog) -> Compiled:
     """Compile ``verify(r, context) -> row`` of a table."""
+    writer = Writer(None, columns=positions([c.id for c in target.row_columns]))
+    _write_verify(writer, target, catalog)
+    writer.line("return r")
+    return seal(writer, "verify(r, context)")
+
+
+def verify_rows_function(target: b.TargetTable, catalog: Catalog) -> Compiled:
+    """Compile ``verify(rows, context) -> rows``, the same for many."""
+    writer = Writer(None, columns=positions([c.id for c in target.row_columns]))
+    writer.line("out = rows")
+    if target.generated:
+        writer.line("out = []")
+    with writer.block("for r in rows:"):
+        _write_verify(writer, target, catalog)
+        if target.generated:
+            writer.line("out.append(r)")
+    writer.line("return out")
+    return seal(writer, "verify(rows, context)")
+
+
+def _write_verify(writer: Writer, target: b.TargetTable, catalog: Catalog) -> None:
+    """Write what completes and checks the row ``r``."""
     table = target.table
-    layout = [c.id for c in target.row_columns]
     faults = RowFaults(table, catalog.schema_name(table.schema_id), {c.id: c for c in table.checks})
-    writer = Writer(None, columns=positions(layout))
     if target.generated:
         made = {position: writer.emit(expression).code for position, expression in target.generated}
         items = [made.get(p, f"r[{p:d}]") for p in range(len(table.columns))]
@@ -84,8 +104,21 @@ def verify_function(target: b.TargetTable, catalog: Catalog) -> Compiled:
     for check in sorted(target.checks, key=lambda c: c.name):
         value = writer.emit(check.expression)
         writer.line(f"if {value.code} is False: {check_fault}(r, {check.check_id:d}, context)")
+
+
+def view_check_function(planner: Planner, target: b.TargetTable) -> LoopCode | None:
+    """Compile ``check(r, context) -> row`` of the views' check options, None without any."""
+    if not target.view_checks:
+        return None
+    faults = ViewFaults(target.table, tuple(check.view for check in target.view_checks))
+    layout = [c.id for c in target.row_columns]
+    writer = Writer(planner.plan_subquery, columns=positions(layout))
+    fault = writer.constant(faults.outside)
+    for number, check in enumerate(target.view_checks):
+        value = writer.emit(check.expression)
+        writer.line(f"if {value.code} is not True: {fault}(r, {number:d}, context)")
     writer.line("return r")
-    return seal(writer, "verify(r, context)")
+    return code(seal(writer, "check(r, context)"))
 
 
 def plan_modify(
@@ -94,9 +127,10 @@ def plan_modify(
     """Plan a data-modifying statement."""
     del needed, want
     codes = TargetCodes(planner.catalog)
-    if isinstance(plan, b.InsertPlan):
-        return planner.finish(_insert(planner, plan, codes), conditions)
-    return planner.finish(_change(planner, plan, codes), conditions)
+    make = _insert if isinstance(plan, b.InsertPlan) else _change
+    node = make(planner, plan, codes)
+    node.kept = codes
+    return planner.finish(node, conditions)
 
 
 def _insert(planner: Planner, plan: b.InsertPlan, codes: TargetCodes) -> Node:
@@ -112,6 +146,7 @@ def _insert(planner: Planner, plan: b.InsertPlan, codes: TargetCodes) -> Node:
         returning = code(batch_function([], plan.returning, row_ids, planner.plan_subquery))
     conflict = None if plan.conflict is None else _conflict(planner, plan, plan.conflict)
     node = InsertNode([c.id for c in plan.columns], child, target, returning, conflict)
+    node.view_check = view_check_function(planner, plan.target)
     _costs(planner, node, child)
     if plan.conflict is not None:
         node.details.append(("Conflict Resolution", plan.conflict.action.upper()))
@@ -188,6 +223,7 @@ def _change(planner: Planner, plan: Any, codes: TargetCodes) -> Node:
             for p, c in enumerate(plan.scan.columns)
         ]
         node.set_assignments(code(row_function(items, columns, planner.plan_subquery)), changed)
+        node.view_check = view_check_function(planner, plan.target)
     _costs(planner, node, child)
     return node
 

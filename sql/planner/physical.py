@@ -15,6 +15,7 @@ from sql.executor.cte import WithNode
 from sql.executor.explain import ExplainOptions, tree_lines
 from sql.executor.modify import AFFECTED, ModifyNode
 from sql.executor.node import BATCH_ROWS, SLOTS, Node, Operator
+from sql.executor.pace import Pace, paced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -109,9 +110,9 @@ class PhysicalPlan:
         self.awaiting_point = point if awaits else None
         self.names = names
 
-    def open(self, context: ExecutionContext) -> Execution:
-        """Start an execution."""
-        return Execution(self, context)
+    def open(self, context: ExecutionContext, pace: Pace | None = None) -> Execution:
+        """Start an execution; with a pace, one that computes rows as they are wanted."""
+        return Execution(self, context, self.root if pace is None else paced(self.root, pace))
 
     def explain(
         self, context: ExecutionContext | None = None, *, costs: bool = True, verbose: bool = False
@@ -125,11 +126,11 @@ class Execution:
 
     __slots__ = ("_context", "_modify", "_operator", "_rest")
 
-    def __init__(self, plan: PhysicalPlan, context: ExecutionContext) -> None:
+    def __init__(self, plan: PhysicalPlan, context: ExecutionContext, root: Node) -> None:
         context.cache.setdefault(SLOTS, {})
         self._context = context
         self._modify = _modifying_node(plan.root)
-        self._operator: Operator = plan.root.open(context)
+        self._operator: Operator = root.open(context)
         self._rest: list[Row] = []
 
     async def next_batch(self) -> list[Row]:

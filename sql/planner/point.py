@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sql.catalog.catalog import Catalog
+    from sql.catalog.descriptor import Table
     from sql.types.base import SqlType
 
 
@@ -35,6 +36,8 @@ def point_plan(bound: b.BoundStatement, catalog: Catalog) -> PointPlan | None:
     """Return the point plan of a statement, or None."""
     plan = bound.plan
     if has_subquery(plan) or returns_set(plan):
+        return None
+    if isinstance(plan, b.InsertPlan | b.UpdatePlan) and plan.target.view_checks:
         return None
     if isinstance(plan, b.InsertPlan):
         return None if _awaits(plan.returning) else _insert(plan, catalog)
@@ -139,6 +142,8 @@ def _change(plan: Any, catalog: Catalog) -> PointPlan | None:
         return None
     chosen, rest = split
     table = plan.target.table
+    if _has_deferrable_key(table):
+        return None
     layout = [c.id for c in scan.columns]
     common: dict[str, Any] = {
         "make_key": _key_function(scan, chosen),
@@ -198,8 +203,13 @@ def _row_maker(
     return seal(writer, "make_row(row, context)")
 
 
+def _has_deferrable_key(table: Table) -> bool:
+    """Tell whether writing the table may leave checks for later: not a matter of one step."""
+    return any(index.deferrable for index in table.indexes)
+
+
 def _insert(plan: b.InsertPlan, catalog: Catalog) -> PointPlan | None:
-    if plan.conflict is not None:
+    if plan.conflict is not None or _has_deferrable_key(plan.target.table):
         return None
     mapping: dict[int, Any] = {}
     source = plan.input

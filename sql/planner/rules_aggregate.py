@@ -16,7 +16,7 @@ from sql.planner.codegen import (
     positions,
     row_function,
 )
-from sql.planner.loops import accumulate_function
+from sql.planner.loops import accumulate_function, sums_of_averages
 from sql.planner.plan import (
     NOTHING,
     Planner,
@@ -115,10 +115,11 @@ def aggregate_node(self: Planner, plan: b.AggregatePlan, child: Node) -> Aggrega
     loops, groupings, grouped = [], [], []
     sub_plans: list[Any] = []
     non_null = self.non_null.get(id(child), frozenset())
+    sums = sums_of_averages(calls)
     for chosen in sets:
         keys = [e if number in chosen else None for number, e in enumerate(expressions)]
         compiled = accumulate_function(
-            keys, calls, child.layout, self.plan_subquery, non_null=non_null
+            keys, calls, child.layout, self.plan_subquery, non_null=non_null, sums=sums
         )
         sub_plans += compiled.sub_plans
         loops.append(code(compiled))
@@ -128,6 +129,8 @@ def aggregate_node(self: Planner, plan: b.AggregatePlan, child: Node) -> Aggrega
         )
     group_layout = [c.id for c, _ in plan.groups]
     slots = [_aggregate_slot(self, call, expressions, group_layout, child.layout) for call in calls]
+    for number, average in sums.items():
+        slots[number].average = average
     node = AggregateNode(
         [c.id for c in plan.columns],
         child,

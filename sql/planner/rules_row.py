@@ -235,15 +235,15 @@ def _push_bound(self: Planner, limit: LimitNode, node: Node) -> None:
     while True:
         stage = self.stages.get(id(node))
         if isinstance(node, SortNode):
-            node.bound = limit.needed
+            node.bound = limit.bounds.needed
             return
         if isinstance(node, LockRowsNode):
-            node.bound = limit.needed
+            node.bound = limit.bounds.needed
             return
         if stage is not None and stage.conditions:
             return
         if isinstance(node, TableScanNode):
-            node.limit_hint = limit.needed
+            node.limit_hint = limit.bounds.needed
             return
         if not isinstance(node, StageNode):
             return

@@ -38,6 +38,7 @@ from sql.planner.walk import (
     free_columns,
     free_ctes,
     returns_set,
+    used_columns,
 )
 
 FIRST_ROWS: Final = 10.0
@@ -66,7 +67,6 @@ def plan_table_scan(
     self: Planner, plan: b.TableScan, conditions: list[Any], needed: set[int], want: Want
 ) -> Node:
     """Choose the access path of a table."""
-    del needed
     self.origins.add(plan)
     table = plan.table
     own = {c.id for c in plan.columns}
@@ -93,6 +93,10 @@ def plan_table_scan(
         if sargable not in best[1].fixed:
             self.sub_plans.pop(id(sargable.values[0]))
     node = _scan_node(self, plan, best[1], reverse=best[2])
+    read = needed | used_columns(tuple(conditions))
+    positions_read = [n for n, c in enumerate(plan.columns) if c.id in read]
+    if len(positions_read) < len(plan.columns):
+        node.columns = frozenset(positions_read)
     used = [s.condition for s in [*best[1].fixed, *best[1].ranges] if s.exact]
     fetched = rows * _share(self, best[1])
     node.rows = max(1.0, fetched)

@@ -10,17 +10,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sql.errors import ArraySubscriptError, NullValueNotAllowed
+from sql.errors import ArraySubscriptError, NullValueNotAllowed, SqlError
 from sql.types.array import EMPTY_ARRAY, ArrayValue
+from sql.types.base import NO_TYPMOD
+from sql.types.io import text_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sql.types.base import Datum
+    from sql.span import Span
+    from sql.types.base import Datum, SqlType
+    from sql.types.io import FormatContext
 
 
 MISSING: Final = object()
 """What the cache of sub-query results answers before the first evaluation."""
+
+
+def read_literal(target: SqlType, context: FormatContext, text: str, place: Span) -> Datum:
+    """Read a literal of the statement. Raises its type's input errors, at its place."""
+    try:
+        return text_input(target, context)(text, NO_TYPMOD)
+    except SqlError as error:
+        raise error.at(place) from None
 
 
 def nest_arrays(values: Sequence[ArrayValue | None]) -> ArrayValue:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sql.binder.collation import assign_to_target
 from sql.binder.statement import new_state
 from sql.binder.table_target import default_value, target_table
 from sql.executor.store import IndexEntryMaker, TableAccess
@@ -70,7 +71,9 @@ def table_access(catalog: Catalog, table: Table) -> TableAccess:
 
 def bind_target(table: Table, catalog: Catalog) -> b.TargetTable:
     """Bind a table's checks, generated columns and index expressions without a statement."""
-    return target_table(new_state(catalog, REGISTRY, ()), table, writes_row=True)
+    state = new_state(catalog, REGISTRY, ())
+    target = target_table(state, table, writes_row=True)
+    return assign_to_target(target) if state.collated else target
 
 
 def bind_defaults(

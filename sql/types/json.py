@@ -92,6 +92,12 @@ def parse_json(text: str) -> JsonTree:
         return _Scanner(text, strict=False).read(JsonObject)
 
 
+def check_escapes(text: str) -> None:
+    """Raise what de-escaping valid JSON would: 22P02 for half a surrogate pair, 22P05."""
+    if "\\u" in text:
+        _Scanner(text, strict=True).read(JsonObject)
+
+
 def jsonb_parse(text: str) -> JsonTree:
     r"""Read JSON as ``jsonb`` does. Raises 22P02, 22P05 for ``\u0000``, 22003, 54001."""
     if "\\u" in text:

@@ -130,6 +130,15 @@ def add(left: Decimal, right: Decimal) -> Decimal:
     return _checked(_EXACT.add(left, right))
 
 
+add_exactly: Final = _EXACT.add
+"""Adds without a look at the result: a long sum is ``checked`` once, at its end."""
+
+
+def checked(value: Decimal) -> Decimal:
+    """Return a sum of ``add_exactly`` as a datum. Raises 22003."""
+    return _checked(value)
+
+
 def subtract(left: Decimal, right: Decimal) -> Decimal:
     """Subtract exactly. Raises 22003."""
     return _checked(_EXACT.subtract(left, right))

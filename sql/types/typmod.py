@@ -119,6 +119,11 @@ def _numeric_typmod(modifiers: tuple[int, ...]) -> int:
         raise InvalidParameterValue(
             f"NUMERIC scale {scale} must be between -{NUMERIC_SCALE_MAX} and {NUMERIC_SCALE_MAX}"
         )
+    return numeric_typmod(precision, scale)
+
+
+def numeric_typmod(precision: int, scale: int) -> int:
+    """Encode what is known to be in range."""
     return (precision << 16 | scale & 0x7FF) + HEADER_BYTES
 
 

@@ -34,6 +34,8 @@ class NodeProcess:
         self.flags = [*flags, *(["--insecure"] if insecure else [])]
         self.log_path = store.with_name(store.name + ".log")
         self.host, self.port, self.http_url = "", 0, ""
+        # Added to the next start's environment.
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._output = b""
         self._connections: list[psycopg.Connection] = []
@@ -55,7 +57,10 @@ class NodeProcess:
         assert self._process is None, "started twice"
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command(), stdout=subprocess.PIPE, stderr=log, env=_environment()
+                self.command(),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment() | self.environment,
             )
         self._output = b""
         self._wait_ready(time.monotonic() + timeout)
@@ -71,7 +76,10 @@ class NodeProcess:
             readable, _, _ = select.select([descriptor], [], [], max(left, 0))
             chunk = os.read(descriptor, 4096) if readable else b""
             if not chunk:
-                status = process.poll()
+                # The pipe closes a moment before the process can be waited for.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(1.0 if left > 0 else 0)
+                status = process.returncode
                 self.kill()
                 why = "not ready in time" if left <= 0 else f"ended with {status}"
                 raise NodeFailed(f"{' '.join(self.command())}: {why}\n{self.log()}")

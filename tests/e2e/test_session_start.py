@@ -50,7 +50,7 @@ def test_a_fault_plan_must_make_sense(store: Path, monkeypatch: pytest.MonkeyPat
     )
     status, line = start(store, "--fault-injection")
     assert status == 1
-    assert line.startswith("nodedb: NODEDB_FAULT_KILL=nowhere:1: expected <point>:<nth>")
+    assert line.startswith("nodedb: NODEDB_FAULT_KILL=nowhere:1: expected <name>:<nth>")
 
 
 @pytest.mark.parametrize(

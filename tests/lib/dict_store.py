@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 
 
+class _Unread:
+    """Stands where nobody may look: whoever does gets no datum."""
+
+
+_UNREAD = _Unread()
+
+
+def _readable(row: Row, columns: frozenset[int] | None) -> Row:
+    if columns is None:
+        return row
+    return tuple(value if n in columns else _UNREAD for n, value in enumerate(row))
+
+
 class ListCursor:
     """A cursor over rows already chosen."""
 
@@ -76,9 +89,17 @@ class DictStore:
         return [rows.get(key) for key in keys]
 
     def scan(
-        self, table: Table, spans: Any = None, *, reverse: bool = False, limit: int | None = None
+        self,
+        table: Table,
+        spans: Any = None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
+        columns: frozenset[int] | None = None,
     ) -> ListCursor:
-        entries = [(key_of(table, row), row) for row in self._rows(table).values()]
+        entries = [
+            (key_of(table, row), _readable(row, columns)) for row in self._rows(table).values()
+        ]
         rules = [(sort_key(table.columns[p].type), False, False) for p in table.clustering_key]
         return self._cursor(entries, rules, spans, reverse, limit)
 
@@ -90,8 +111,12 @@ class DictStore:
         *,
         reverse: bool = False,
         limit: int | None = None,
+        columns: frozenset[int] | None = None,
     ) -> ListCursor:
-        entries = self._entries(access, index_id, self._rows(access.table))
+        entries = [
+            (key, _readable(row, columns))
+            for key, row in self._entries(access, index_id, self._rows(access.table))
+        ]
         return self._cursor(
             entries,
             index_rules(access.table, find_index(access.table, index_id)),

@@ -18,6 +18,7 @@ from nodedb.catalog.ddl.columns import (
     add_identity,
     analyze_definition,
     bind_default,
+    check_identity_type,
     set_generated,
 )
 from nodedb.catalog.ddl.constraints import add_check, add_foreign_key, add_key, primary_positions
@@ -25,6 +26,7 @@ from nodedb.catalog.ddl.dependency import Address, DropPlan, constraint_name, in
 from nodedb.catalog.ddl.editor import TableEditor
 from nodedb.catalog.ddl.objects import find_any, kind_of, require_owner, require_table, shown_name
 from nodedb.catalog.ddl.options import DISTRIBUTE_BY, check_options
+from nodedb.catalog.ddl.places import without_position
 from nodedb.catalog.ddl.rewrite import columns_in
 from nodedb.catalog.ddl.sequence import RANGES, change_sequence
 from nodedb.catalog.ddl.types import (
@@ -33,6 +35,7 @@ from nodedb.catalog.ddl.types import (
     check_indexable,
     resolve_type,
 )
+from nodedb.catalog.ddl.view import alter_view
 from sql.ast.ddl import (
     AddColumn,
     AddConstraint,
@@ -60,7 +63,7 @@ from sql.ast.ddl import (
     ValidateConstraint,
 )
 from sql.ast.deparse_names import quote_identifier
-from sql.ast.query import ColumnRef, NullLiteral
+from sql.ast.query import ColumnRef, NullLiteral, StringLiteral
 from sql.ast.walk import strip_spans
 from sql.catalog.descriptor import Check, Column, ForeignKey, Sequence, Table, View
 from sql.errors import (
@@ -80,6 +83,7 @@ from sql.types.catalog import type_by_oid
 from sql.types.typmod import format_type
 
 if TYPE_CHECKING:
+    from nodedb.catalog.ddl.columns import Definition
     from nodedb.catalog.ddl.environment import DdlEnvironment
 
 _ACTION_NAMES = {
@@ -135,6 +139,7 @@ async def alter_table(env: DdlEnvironment, statement: AlterTable) -> str:
         article = "an" if statement.relation_kind == "index" else "a"
         raise WrongObjectType(f'"{table.name}" is not {article} {statement.relation_kind}')
     await env.lock_table(table.id, "access exclusive")
+    env.require_unused(table, "ALTER TABLE")
     await _Alteration(env, table).run(statement.actions)
     return tag
 
@@ -169,12 +174,20 @@ class _Alteration:
             else self._constraint_to_drop(table, action)
         )
         if address is not None:
+            if isinstance(action, DropConstraint):
+                self._require_unused_parent(table, address.part)
             plan = DropPlan(self.env, [address])
             plan.run_checks(cascade=action.behavior == "cascade")
             await plan.execute()
             table = self.env.overlay.snapshot.table(self.table_id)
             assert table is not None
         self.editor = TableEditor(self.env, table, table)
+
+    def _require_unused_parent(self, table: Table, key_id: int) -> None:
+        for key in table.foreign_keys:
+            parent = self.env.overlay.snapshot.table(key.referenced_table_id)
+            if key.id == key_id and parent is not None:
+                self.env.require_unused(parent, "ALTER TABLE")
 
     def _column_to_drop(self, table: Table, action: DropColumn) -> Address | None:
         column = table.column_by_name.get(action.name)
@@ -254,7 +267,12 @@ class _Alteration:
                 raise DuplicateColumn(what)
             self.env.notice("NOTICE", "42701", f"{what}, skipping")
             return
-        definition = analyze_definition(action.definition, editor.table.name)
+        definition = analyze_definition(self.env, action.definition, editor.table.name)
+        with without_position():
+            await self._add_analyzed(definition)
+
+    async def _add_analyzed(self, definition: Definition) -> None:
+        editor = self.editor
         column = await add_column(editor, definition)
         if definition.generated is not None:
             set_generated(editor, column.position, definition.generated)
@@ -277,7 +295,8 @@ class _Alteration:
         constraint = action.constraint
         match constraint:
             case CheckConstraint():
-                add_check(self.editor, constraint, is_new=False)
+                with without_position():
+                    add_check(self.editor, constraint, is_new=False)
             case UniqueConstraint():
                 add_key(self.editor, constraint)
             case ForeignKeyConstraint():
@@ -287,24 +306,28 @@ class _Alteration:
         editor = self.editor
         column = editor.column(action.name)
         table = editor.table
-        new_type, typmod = resolve_type(action.type_name)
+        with without_position():
+            new_type, typmod = resolve_type(action.type_name)
         check_column_type(column.name, new_type)
-        self._refuse_dependents(column)
+        collation = check_collation(self.env, action.collation, new_type)
         if action.using is not None:
-            bind_over(
-                self.env,
-                action.using,
-                table.visible_columns,
-                relation=table.name,
-                purpose="using",
-                target=msgspec.structs.replace(column, type_oid=new_type.oid, typmod=typmod),
-            )
+            # A constant gets its value from the conversion, not from the expression.
+            with without_position(unless=not isinstance(action.using, StringLiteral)):
+                bind_over(
+                    self.env,
+                    action.using,
+                    table.visible_columns,
+                    relation=table.name,
+                    purpose="using",
+                    target=msgspec.structs.replace(column, type_oid=new_type.oid, typmod=typmod),
+                )
         elif not can_assign(column.type_oid, new_type.oid):
             shown = format_type(new_type, typmod)
             raise DatatypeMismatch(
                 f'column "{column.name}" cannot be cast automatically to type {shown}',
                 hint=f'You might need to specify "USING {quote_identifier(column.name)}::{shown}".',
             )
+        self._refuse_dependents(column)
         if any(index_uses(table, i, column.position) for i in table.indexes):
             check_indexable(new_type)
         changed = editor.change_column(
@@ -312,7 +335,7 @@ class _Alteration:
             type_oid=new_type.oid,
             typmod=typmod,
             missing_value=b"",
-            collation=check_collation(self.env, action.collation, new_type),
+            collation=collation,
         )
         if column.default is not None:
             self._convert_default(column, changed)
@@ -381,7 +404,9 @@ class _Alteration:
         if expression is None or isinstance(expression, NullLiteral):
             editor.change_column(column.position, default=None)
         else:
-            editor.change_column(column.position, default=bind_default(editor, column, expression))
+            with without_position():
+                default = bind_default(editor, column, expression)
+            editor.change_column(column.position, default=default)
 
     def _set_not_null(self, action: AlterColumnNotNull) -> None:
         editor = self.editor
@@ -402,6 +427,7 @@ class _Alteration:
     async def _add_identity(self, action: AlterColumnAddIdentity) -> None:
         editor = self.editor
         column = editor.column(action.name)
+        check_identity_type(column)
         what = f'column "{column.name}" of relation "{editor.table.name}"'
         if not column.not_null:
             raise ObjectNotInPrerequisiteState(
@@ -558,14 +584,10 @@ async def _alter_other(env: DdlEnvironment, statement: AlterTable, tag: str) -> 
     for action in statement.actions:
         if isinstance(action, OwnerTo) and isinstance(found, (View, Sequence)):
             await owner.change_owner(env, found, action.role)
-        elif isinstance(action, (SetOptions, ResetOptions)) and isinstance(found, View):
-            require_owner(env, found)
-            options = dict(found.options)
-            if isinstance(action, SetOptions):
-                options |= dict(check_options("view", action.options))
-            else:
-                options = {k: v for k, v in options.items() if k not in action.names}
-            env.overlay.put(msgspec.structs.replace(found, options=tuple(options.items())))
+        elif isinstance(found, View) and isinstance(
+            action, (SetOptions, ResetOptions, AlterColumnDefault)
+        ):
+            await alter_view(env, found.id, action)
         elif isinstance(action, (SetOptions, ResetOptions)) and kind_of(found) == "index":
             _alter_index_options(env, found, action)
         elif isinstance(action, OwnerTo):

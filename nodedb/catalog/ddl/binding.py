@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from nodedb.catalog.ddl.analyzed import analyzed
+from sql.ast.query import NullLiteral, StringLiteral, TypeCast, TypeName
 from sql.binder.bound import OutputColumn
 from sql.binder.statement import bind_expression, bind_statement
 from sql.binder.view import qualify_view_query
 from sql.catalog.descriptor import Column, ViewColumn
 from sql.types.base import NO_TYPMOD
+from sql.types.catalog import TEXT
 
 if TYPE_CHECKING:
     from nodedb.catalog.ddl.environment import DdlEnvironment
@@ -56,6 +59,7 @@ def bind_over(
         purpose=purpose,
         relation=relation,
         column="" if target is None else target.name,
+        collations=[column.collation for column in columns],
     )
 
 
@@ -63,9 +67,17 @@ def _columns(columns: tuple[OutputColumn, ...]) -> tuple[ViewColumn, ...]:
     return tuple(ViewColumn(column.name, column.type.oid, column.typmod) for column in columns)
 
 
+def _analyzed(expression: Expression, bound: BoundExpr) -> Expression:
+    """Return a view's expression with the types that binding found; bare literals get theirs."""
+    shown = analyzed(expression, bound)
+    if isinstance(shown, (StringLiteral, NullLiteral)) and bound.type is TEXT:
+        return TypeCast(shown, TypeName(TEXT.name))
+    return shown
+
+
 def bind_view(env: DdlEnvironment, query: Query) -> BoundView:
     """Bind a view's query and make it fit for storing."""
-    stored, columns, depends_on = qualify_view_query(query, env.catalog)
+    stored, columns, depends_on = qualify_view_query(query, env.catalog, analyze=_analyzed)
     return BoundView(stored, _columns(columns), depends_on)
 
 

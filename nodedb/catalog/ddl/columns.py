@@ -33,6 +33,7 @@ from sql.catalog.descriptor import Column
 from sql.errors import (
     InvalidObjectDefinition,
     InvalidParameterValue,
+    SqlError,
     SqlSyntaxError,
     TooManyColumns,
 )
@@ -40,6 +41,7 @@ from sql.types.base import SqlType
 
 if TYPE_CHECKING:
     from nodedb.catalog.ddl.editor import TableEditor
+    from nodedb.catalog.ddl.environment import DdlEnvironment
     from sql.span import Span
 
 COLUMNS_MAX = 1600
@@ -54,6 +56,7 @@ class Definition:
     type: SqlType
     typmod: int
     serial: bool
+    collation: str = ""
     not_null: bool | None = None
     default: Expression | None = None
     generated: GeneratedConstraint | None = None
@@ -61,7 +64,9 @@ class Definition:
     table_constraints: list[TableConstraint] = field(default_factory=list)
 
 
-def analyze_definition(source: ColumnDefinition, table_name: str) -> Definition:
+def analyze_definition(
+    env: DdlEnvironment, source: ColumnDefinition, table_name: str
+) -> Definition:
     """Take a column definition apart.
 
     SqlSyntaxError (42601) for constraints that contradict each other.
@@ -73,12 +78,27 @@ def analyze_definition(source: ColumnDefinition, table_name: str) -> Definition:
     serial = serial_type(source.type_name)
     sql_type, typmod = (serial, -1) if serial is not None else resolve_type(source.type_name)
     result = Definition(source, sql_type, typmod, serial is not None)
-    if serial is not None:
-        result.not_null = True
+    try:
+        result.collation = check_collation(env, source.collation, sql_type)
+    except SqlError as error:
+        raise error.at(source.collation_span) from None
     for constraint in source.constraints:
         _add_constraint(result, constraint, table_name)
+    if result.serial:
+        _add_serial_constraints(result, table_name)
     check_column_type(source.name, sql_type)
     return result
+
+
+def _add_serial_constraints(result: Definition, table_name: str) -> None:
+    """Add what serial stands for, DEFAULT and NOT NULL, after what the definition says itself."""
+    place = f'for column "{result.source.name}" of table "{table_name}"'
+    if result.default is not None:
+        raise SqlSyntaxError(f"multiple default values specified {place}")
+    _refuse_two_values(result, place, None)
+    if result.not_null is False:
+        raise SqlSyntaxError(f"conflicting NULL/NOT NULL declarations {place}")
+    result.not_null = True
 
 
 def _add_constraint(result: Definition, constraint: object, table_name: str) -> None:
@@ -92,7 +112,7 @@ def _add_constraint(result: Definition, constraint: object, table_name: str) -> 
                 )
             result.not_null = wanted
         case DefaultConstraint():
-            if result.default is not None or result.serial:
+            if result.default is not None:
                 raise SqlSyntaxError(
                     f"multiple default values specified {place}", span=constraint.span
                 )
@@ -122,7 +142,8 @@ def _add_constraint(result: Definition, constraint: object, table_name: str) -> 
             )
         case _:
             raise AssertionError(constraint)
-    _refuse_two_values(result, place, getattr(constraint, "span", None))
+    if not result.serial:
+        _refuse_two_values(result, place, getattr(constraint, "span", None))
 
 
 def _refuse_two_values(result: Definition, place: str, span: Span | None) -> None:
@@ -150,7 +171,7 @@ async def add_column(editor: TableEditor, definition: Definition) -> Column:
         number=visible + 1,
         typmod=definition.typmod,
         not_null=bool(definition.not_null),
-        collation=check_collation(editor.env, source.collation, definition.type),
+        collation=definition.collation,
     )
     editor.change(columns=(*editor.table.columns, column))
     if definition.default is not None:
@@ -191,12 +212,17 @@ async def add_serial(editor: TableEditor, column: Column) -> Column:
     )
 
 
+def check_identity_type(column: Column) -> None:
+    """InvalidParameterValue (22023) for a column that cannot be an identity column."""
+    if column.type_oid not in RANGES:
+        raise InvalidParameterValue("identity column type must be smallint, integer, or bigint")
+
+
 async def add_identity(
     editor: TableEditor, column: Column, *, always: bool, options: SequenceOptions
 ) -> Column:
     """Make a column an identity column; InvalidParameterValue (22023) for other types."""
-    if column.type_oid not in RANGES:
-        raise InvalidParameterValue("identity column type must be smallint, integer, or bigint")
+    check_identity_type(column)
     name = options.sequence_name
     sequence = await make_sequence(
         editor.env,

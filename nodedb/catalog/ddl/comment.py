@@ -20,7 +20,7 @@ from nodedb.catalog.ddl.objects import (
 from nodedb.catalog.ddl.roles import current_role
 from nodedb.catalog.derived import IndexPlace
 from sql.catalog.catalog import VirtualTable
-from sql.catalog.descriptor import Table, View, ViewColumn
+from sql.catalog.descriptor import Table, View
 from sql.errors import (
     FeatureNotSupported,
     InsufficientPrivilege,
@@ -81,7 +81,7 @@ def _comment_relation(env: DdlEnvironment, statement: Comment, text: str) -> Non
     found = find_any(env, name)
     if found is None:
         raise undefined(env, name)
-    refuse_system(found)
+    refuse_system(env, found)
     assert not isinstance(found, VirtualTable)
     if kind_of(found) != statement.kind:
         error2 = not_a(statement.kind, found, name.name)
@@ -108,14 +108,13 @@ def _comment_part(env: DdlEnvironment, statement: Comment, text: str) -> None:
     found = find_any(env, name)
     if found is None:
         raise undefined(env, name)
-    refuse_system(found)
+    refuse_system(env, found)
     if isinstance(found, View) and statement.kind == "column":
         require_owner(env, found)
         if part not in {c.name for c in found.columns}:
             raise UndefinedColumn(f'column "{part}" of relation "{found.name}" does not exist')
         columns = tuple(
-            ViewColumn(c.name, c.type_oid, c.typmod, text) if c.name == part else c
-            for c in found.columns
+            msgspec.structs.replace(c, comment=text) if c.name == part else c for c in found.columns
         )
         env.overlay.put(msgspec.structs.replace(found, columns=columns))
         return

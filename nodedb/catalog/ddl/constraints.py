@@ -12,8 +12,10 @@ import msgspec
 from nodedb.catalog.ddl.binding import bind_over
 from nodedb.catalog.ddl.names import index_column_names, join_column_names
 from nodedb.catalog.ddl.objects import (
-    refuse_system,
+    find_any,
+    kind_of,
     resolve_regclass,
+    system_catalog,
     undefined,
 )
 from nodedb.catalog.ddl.options import check_options
@@ -46,7 +48,6 @@ from sql.errors import (
 if TYPE_CHECKING:
     from nodedb.catalog.ddl.editor import TableEditor
     from sql.ast.ddl import CheckConstraint, ForeignKeyConstraint, UniqueConstraint
-    from sql.span import Span
     from sql.types.base import SqlType
 
 _KEY_FAMILIES: Final = (
@@ -92,7 +93,7 @@ def key_columns(editor: TableEditor, constraint: UniqueConstraint) -> tuple[Colu
     what = "primary key" if constraint.primary else "unique"
     result: list[Column] = []
     for name in constraint.columns:
-        column = named_in_key(editor.table, name, constraint.span)
+        column = named_in_key(editor, name, constraint)
         if column in result:
             raise DuplicateColumn(
                 f'column "{name}" appears twice in {what} constraint', span=constraint.span
@@ -102,12 +103,17 @@ def key_columns(editor: TableEditor, constraint: UniqueConstraint) -> tuple[Colu
     return tuple(result)
 
 
-def named_in_key(table: Table, name: str, span: Span | None) -> Column:
+def named_in_key(editor: TableEditor, name: str, constraint: UniqueConstraint) -> Column:
     """Find a column of a key; UndefinedColumn (42703)."""
-    column = table.column_by_name.get(name)
-    if column is None:
-        raise UndefinedColumn(f'column "{name}" named in key does not exist', span=span)
-    return column
+    column = editor.table.column_by_name.get(name)
+    if column is not None:
+        return column
+    if editor.old is None:
+        raise UndefinedColumn(f'column "{name}" named in key does not exist', span=constraint.span)
+    if constraint.primary and name in constraint.columns:
+        # ALTER TABLE makes the columns NOT NULL first.
+        raise UndefinedColumn(f'column "{name}" of relation "{editor.table.name}" does not exist')
+    raise UndefinedColumn(f'column "{name}" named in key does not exist')
 
 
 def _key_name(
@@ -134,7 +140,8 @@ def has_primary_key(table: Table) -> bool:
 def add_key(editor: TableEditor, constraint: UniqueConstraint) -> None:
     """Add a PRIMARY KEY or UNIQUE constraint.
 
-    A new table's primary key becomes its clustering key.
+    A new table's primary key becomes its clustering key, unless it is deferrable: two rows may have
+    the same for a while then.
     """
     table = editor.table
     if constraint.primary and has_primary_key(table):
@@ -146,15 +153,14 @@ def add_key(editor: TableEditor, constraint: UniqueConstraint) -> None:
         _adopt_index(editor, constraint)
         return
     columns = key_columns(editor, constraint)
-    include = tuple(
-        named_in_key(table, name, constraint.span).position for name in constraint.include
-    )
+    include = tuple(named_in_key(editor, name, constraint).position for name in constraint.include)
     options = check_options("index", constraint.options)
     name = _key_name(editor, constraint, columns)
     if constraint.primary:
         for column in columns:
             editor.set_not_null(column.position)
-    if constraint.primary and _may_cluster(table, is_new=editor.old is None):
+    may_cluster = constraint.primary and not constraint.deferrable
+    if may_cluster and _may_cluster(table, is_new=editor.old is None):
         first = editor.env.overlay.allocate_id()
         second = editor.env.overlay.allocate_id()
         assert second > first
@@ -162,8 +168,6 @@ def add_key(editor: TableEditor, constraint: UniqueConstraint) -> None:
             clustering_key=tuple(column.position for column in columns),
             primary_name=name,
             primary_id=first,
-            primary_deferrable=constraint.deferrable,
-            primary_initially_deferred=constraint.initially_deferred,
             primary_include=include,
         )
         if editor.old is not None:
@@ -254,7 +258,10 @@ def _adopt_index(editor: TableEditor, constraint: UniqueConstraint) -> None:
         deferrable=constraint.deferrable,
         initially_deferred=constraint.initially_deferred,
     )
-    editor.change(indexes=tuple(changed if i is found else i for i in editor.table.indexes))
+    if changed.deferrable:
+        editor.rebuild_index(found, changed)
+    else:
+        editor.change(indexes=tuple(changed if i is found else i for i in table.indexes))
 
 
 def _referenced_table(editor: TableEditor, constraint: ForeignKeyConstraint) -> Table:
@@ -266,11 +273,13 @@ def _referenced_table(editor: TableEditor, constraint: ForeignKeyConstraint) -> 
         and (not name.schema or editor.env.catalog.schema_name(own.schema_id) == name.schema)
     ):
         return own
-    found = editor.env.catalog.find_relation(name)
+    found = find_any(editor.env, name)
     if found is None:
         raise undefined(editor.env, name)
+    if kind_of(found) == "index":
+        raise WrongObjectType(f'"{name.name}" is an index')
     if isinstance(found, VirtualTable):
-        refuse_system(found)
+        raise system_catalog(found)
     if not isinstance(found, Table):
         raise WrongObjectType(f'referenced relation "{name.name}" is not a table')
     if found.id == own.id:
@@ -301,7 +310,7 @@ def _foreign_columns(table: Table, names: tuple[str, ...]) -> tuple[Column, ...]
 def primary_positions(table: Table) -> tuple[int, tuple[int, ...], bool] | None:
     """Return (index id, row positions, deferrable) of a table's primary key, None without one."""
     if table.primary_name:
-        return PRIMARY_INDEX_ID, table.clustering_key, table.primary_deferrable
+        return PRIMARY_INDEX_ID, table.clustering_key, False
     for index in table.indexes:
         if index.primary:
             return index.index_id, tuple(key.position for key in index.keys), index.deferrable
@@ -366,13 +375,10 @@ def add_foreign_key(editor: TableEditor, constraint: ForeignKeyConstraint) -> No
     own = editor.table
     referenced = _referenced_table(editor, constraint)
     columns = _foreign_columns(own, constraint.columns)
+    action_columns = _action_columns(own, columns, constraint)
     if constraint.referenced_columns:
         targets = _foreign_columns(referenced, constraint.referenced_columns)
-        index_id, _, _ = (
-            _referenced_key(referenced, targets)[0:3]
-            if len(targets) == len(columns)
-            else (0, (), {})
-        )
+        index_id, _, _ = _referenced_key(referenced, targets)
     else:
         index_id, positions, _ = _referenced_key(referenced, None)
         targets = tuple(referenced.columns[position] for position in positions)
@@ -407,7 +413,7 @@ def add_foreign_key(editor: TableEditor, constraint: ForeignKeyConstraint) -> No
             referenced_index_id=index_id,
             on_delete=constraint.on_delete,
             on_update=constraint.on_update,
-            on_delete_columns=_action_columns(columns, constraint),
+            on_delete_columns=action_columns,
             match_full=constraint.match == "full",
             deferrable=constraint.deferrable or constraint.initially_deferred,
             initially_deferred=constraint.initially_deferred,
@@ -417,19 +423,18 @@ def add_foreign_key(editor: TableEditor, constraint: ForeignKeyConstraint) -> No
 
 
 def _action_columns(
-    columns: tuple[Column, ...], constraint: ForeignKeyConstraint
+    table: Table, columns: tuple[Column, ...], constraint: ForeignKeyConstraint
 ) -> tuple[int, ...]:
-    result: list[int] = []
-    for name in constraint.on_delete_columns:
-        found = next((column for column in columns if column.name == name), None)
-        if found is None:
+    found = _foreign_columns(table, constraint.on_delete_columns)
+    for column in found:
+        if column not in columns:
             from sql.errors import InvalidColumnReference  # noqa: PLC0415 - error path
 
             raise InvalidColumnReference(
-                f'column "{name}" referenced in ON DELETE SET action must be part of foreign key'
+                f'column "{column.name}" referenced in ON DELETE SET action must be part of'
+                " foreign key"
             )
-        result.append(found.position)
-    return tuple(result)
+    return tuple(column.position for column in found)
 
 
 def _refuse_actions_on_generated(

@@ -127,6 +127,12 @@ def _of_sequence(snapshot: CatalogSnapshot, sequence: Sequence) -> Iterator[Depe
                 yield Dependent(
                     Address("default", table.id, column.position), automatic=False, order=table.id
                 )
+    for view in snapshot.all(View):
+        for position, shown in enumerate(view.columns):
+            if shown.default is not None and sequence.id in relations_in(shown.default):
+                yield Dependent(
+                    Address("default", view.id, position), automatic=False, order=view.id
+                )
     yield from _views_over(snapshot, sequence.id, None)
 
 
@@ -224,6 +230,10 @@ def describe_address(env: DdlEnvironment, address: Address, *, key_as_index: boo
     assert found is not None, address
     if address.kind == "object":
         return describe(env, found)
+    if isinstance(found, View):
+        assert address.kind == "default", address
+        name = quote_identifier(found.columns[address.part].name)
+        return f"default value for column {name} of view {shown_name(env, found)}"
     assert isinstance(found, Table), address
     table = f"table {shown_name(env, found)}"
     match address.kind:
@@ -321,6 +331,10 @@ class DropPlan:
             if address.kind != "object" and address.id not in whole:
                 parts.setdefault(address.id, []).append(address)
         for table_id, addresses in parts.items():
+            view = self.env.overlay.snapshot.get(table_id)
+            if isinstance(view, View):
+                self.env.overlay.put(_without_defaults(view, {a.part for a in addresses}))
+                continue
             table = self.env.overlay.snapshot.table(table_id)
             assert table is not None
             await self.env.lock_table(table_id, "access exclusive")
@@ -338,12 +352,22 @@ class DropPlan:
         assert found is not None, descriptor_id
         if isinstance(found, (Table, View, Sequence)):
             await self.env.lock_table(descriptor_id, "access exclusive")
+        if isinstance(found, Table):
+            self.env.require_unused(found, "DROP TABLE")
         self.env.overlay.delete(descriptor_id)
         if isinstance(found, Table):
             await self.env.clear_storage(found.storage_id)
             _unlink(self.env, found, msgspec.structs.replace(found, foreign_keys=()))
         elif isinstance(found, Sequence):
             await self.env.clear_storage(found.storage_id)
+
+
+def _without_defaults(view: View, positions: set[int]) -> View:
+    columns = tuple(
+        msgspec.structs.replace(column, default=None) if position in positions else column
+        for position, column in enumerate(view.columns)
+    )
+    return msgspec.structs.replace(view, columns=columns)
 
 
 def _lines(lines: list[str]) -> str:
@@ -426,8 +450,6 @@ def _unclustered(env: DdlEnvironment, table: Table) -> Table:
         primary_id=0,
         primary_include=(),
         primary_comment="",
-        primary_deferrable=False,
-        primary_initially_deferred=False,
         distribute_by=(),
         options=tuple(o for o in table.options if o[0] != "distribute_by"),
     )

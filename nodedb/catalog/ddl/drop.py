@@ -17,6 +17,7 @@ from nodedb.catalog.ddl.objects import (
     require_owner,
     shown_name,
     skip_missing,
+    system_catalog,
     undefined,
 )
 from nodedb.catalog.derived import IndexPlace
@@ -133,7 +134,7 @@ def _find_relations(env: DdlEnvironment, statement: Drop) -> list[Address]:
             _missing(env, name, kind, if_exists=statement.if_exists)
             continue
         if isinstance(found, VirtualTable) and kind in ("table", "view"):
-            refuse_system(found)
+            refuse_system(env, found)
         if not isinstance(found, _CLASSES.get(kind, ())):
             raise not_a(kind, found, name.name)
         if isinstance(found, IndexPlace):
@@ -192,11 +193,11 @@ async def truncate(env: DdlEnvironment, statement: Truncate) -> str:
     """TRUNCATE: each table gets a new storage, so a rollback finds the old rows untouched."""
     tables: dict[int, Table] = {}
     for name in statement.names:
-        found = env.catalog.find_relation(name)
+        found = find_any(env, name)
         if found is None:
             raise undefined(env, name)
         if isinstance(found, VirtualTable):
-            refuse_system(found)
+            raise system_catalog(found)
         if not isinstance(found, Table):
             raise WrongObjectType(f'"{name.name}" is not a table')
         tables[found.id] = found
@@ -206,6 +207,7 @@ async def truncate(env: DdlEnvironment, statement: Truncate) -> str:
             raise InsufficientPrivilege(f"permission denied for table {table.name}")
     for table in tables.values():
         await env.lock_table(table.id, "access exclusive")
+        env.require_unused(table, "TRUNCATE")
         new = msgspec.structs.replace(table, storage_id=env.overlay.allocate_id(), statistics=None)
         env.overlay.put(new)
         await env.clear_storage(table.storage_id)

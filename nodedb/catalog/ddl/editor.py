@@ -52,6 +52,7 @@ class TableEditor:
         self._not_nulls: list[int] = []
         self._checks: list[Check] = []
         self._indexes: list[int] = []
+        self._rebuilt: list[Index] = []
         self._foreign_keys: list[int] = []
 
     def change(self, **fields: object) -> None:
@@ -117,6 +118,16 @@ class TableEditor:
         )
         self._indexes.append(index.index_id)
 
+    def rebuild_index(self, old: Index, new: Index) -> None:
+        """Replace an index by one whose entries look different."""
+        new = msgspec.structs.replace(new, index_id=self.table.next_index_id)
+        self.change(
+            indexes=tuple(new if index is old else index for index in self.table.indexes),
+            next_index_id=self.table.next_index_id + 1,
+        )
+        self._indexes.append(new.index_id)
+        self._rebuilt.append(old)
+
     def add_foreign_key(self, key: ForeignKey) -> None:
         """Add a foreign key and tell the referenced table of it."""
         self.change(foreign_keys=(*self.table.foreign_keys, key))
@@ -159,6 +170,8 @@ class TableEditor:
         for index in table.indexes:
             if index.index_id in self._indexes and not self.needs_rewrite:
                 await self.env.backfill_index(table, index)
+        for index in self._rebuilt if not self.needs_rewrite else ():
+            await self.env.drop_index_entries(table, index)
         for key in table.foreign_keys:
             if key.id in self._foreign_keys:
                 await self.env.validate_foreign_key(table, key)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from nodedb.catalog.changes import CatalogOverlay
     from nodedb.catalog.session_catalog import SessionCatalog
@@ -31,6 +32,9 @@ class DdlEnvironment(Protocol):
     @property
     def catalog(self) -> SessionCatalog:
         """The session's view over the overlay's present snapshot."""
+
+    def search_first(self, schema: str) -> AbstractContextManager[None]:
+        """Look names up in a schema before the search path, while the context lasts."""
 
     @property
     def overlay(self) -> CatalogOverlay:
@@ -67,6 +71,12 @@ class DdlEnvironment(Protocol):
 
     async def lock_table(self, table_id: int, mode: str) -> None:
         """Lock a relation until the transaction ends; ``mode`` as in LOCK TABLE, in lower case."""
+
+    def require_unused(self, table: Table, command: str) -> None:
+        """Refuse a command on a table while deferred checks of its rows wait.
+
+        Raises ObjectInUse (55006).
+        """
 
     async def missing_value(self, column: Column) -> bytes | None:
         """Evaluate a new column's default once, as a one-column row.

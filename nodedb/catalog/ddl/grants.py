@@ -78,7 +78,7 @@ def _targets(env: DdlEnvironment, statement: Grant) -> list[AclOwner]:
                 found = find_any(env, name)
                 if found is None:
                     raise undefined(env, name)
-                refuse_system(found)
+                refuse_system(env, found)
                 if not isinstance(found, (Table, View, Sequence)):
                     raise WrongObjectType(f'"{name.name}" is an index')
                 if statement.kind == "sequence" and not isinstance(found, Sequence):

@@ -22,8 +22,9 @@ from nodedb.catalog.ddl.objects import (
     resolve_regclass,
     undefined,
 )
+from nodedb.catalog.ddl.operator_classes import check_operator_class
 from nodedb.catalog.ddl.options import check_options
-from nodedb.catalog.ddl.rewrite import storable
+from nodedb.catalog.ddl.rewrite import columns_in, storable
 from nodedb.catalog.ddl.types import check_collation, check_indexable
 from nodedb.catalog.derived import IndexPlace
 from sql.ast.query import ColumnRef, Expression
@@ -58,12 +59,8 @@ async def create_index(env: DdlEnvironment, statement: CreateIndex) -> str:
         raise UndefinedObject(f'tablespace "{statement.tablespace}" does not exist')
     if not env.catalog.is_superuser:
         require_create(env, table.schema_id, statement.name)
-    if statement.name and find_in(env, table.schema_id, statement.name) is not None:
-        if not statement.if_not_exists:
-            raise DuplicateTable(f'relation "{statement.name}" already exists')
-        env.notice("NOTICE", "42P07", f'relation "{statement.name}" already exists, skipping')
-        return "CREATE INDEX"
     await env.lock_table(table.id, "share update exclusive" if statement.concurrently else "share")
+    env.require_unused(table, "CREATE INDEX")
     if len(statement.elements) + len(statement.include) > _KEYS_MAX:
         from sql.errors import TooManyColumns  # noqa: PLC0415 - error path
 
@@ -71,7 +68,13 @@ async def create_index(env: DdlEnvironment, statement: CreateIndex) -> str:
     editor = TableEditor(env, table, table)
     include = tuple(_column(table, name).position for name in statement.include)
     keys = tuple(_key(env, table, element, statement.method) for element in statement.elements)
+    predicate = _predicate(env, table, statement.where)
     options = tuple(o for o in check_options("index", statement.options) if o[0] != "global")
+    if statement.name and find_in(env, table.schema_id, statement.name) is not None:
+        if not statement.if_not_exists:
+            raise DuplicateTable(f'relation "{statement.name}" already exists')
+        env.notice("NOTICE", "42P07", f'relation "{statement.name}" already exists, skipping')
+        return "CREATE INDEX"
     is_global = any(
         o.name == "global" and o.value not in (False, "false", "off") for o in statement.options
     )
@@ -85,7 +88,7 @@ async def create_index(env: DdlEnvironment, statement: CreateIndex) -> str:
             unique=statement.unique,
             nulls_not_distinct=statement.nulls_not_distinct,
             include=include,
-            predicate=_predicate(env, table, statement.where),
+            predicate=predicate,
             method=statement.method,
             options=options,
             is_global=is_global,
@@ -99,7 +102,7 @@ def _table_to_index(env: DdlEnvironment, statement: CreateIndex) -> Table:
     found = find_any(env, statement.table)
     if found is None:
         raise undefined(env, statement.table)
-    refuse_system(found)
+    refuse_system(env, found)
     if not isinstance(found, Table):
         kind = kind_of(found)
         plural = {"index": "indexes", "view": "views", "sequence": "sequences"}[kind]
@@ -164,52 +167,19 @@ def _key(env: DdlEnvironment, table: Table, element: IndexElement, method: str) 
         )
     check_collation(env, element.collation, key_type)
     check_indexable(key_type, method)
-    name = element.operator_class
-    if name and not _operator_class_fits(name, method):
-        raise UndefinedObject(
-            f'operator class "{name}" does not exist for access method "{method}"'
-        )
-    return result
+    collation = element.collation[-1] if element.collation else ""
+    if collation == _own_collation(table, expression):
+        collation = ""
+    operator_class = ""
+    if element.operator_class:
+        operator_class = check_operator_class(env, element.operator_class, method, key_type)
+    return msgspec.structs.replace(result, collation=collation, operator_class=operator_class)
 
 
-_OPERATOR_CLASSES = frozenset(
-    [
-        "array_ops",
-        "bool_ops",
-        "bpchar_ops",
-        "bpchar_pattern_ops",
-        "bytea_ops",
-        "char_ops",
-        "date_ops",
-        "float4_ops",
-        "float8_ops",
-        "int2_ops",
-        "int4_ops",
-        "int8_ops",
-        "interval_ops",
-        "jsonb_ops",
-        "name_ops",
-        "numeric_ops",
-        "oid_ops",
-        "oidvector_ops",
-        "pg_lsn_ops",
-        "record_ops",
-        "text_ops",
-        "text_pattern_ops",
-        "time_ops",
-        "timestamp_ops",
-        "timestamptz_ops",
-        "timetz_ops",
-        "uuid_ops",
-        "varchar_ops",
-        "varchar_pattern_ops",
-        "xid8_ops",
-    ]
-)
-
-
-def _operator_class_fits(name: str, method: str) -> bool:
-    return method in ("btree", "hash") and name in _OPERATOR_CLASSES
+def _own_collation(table: Table, expression: Expression) -> str:
+    """Return the collation that a key has without a COLLATE clause: that of its columns."""
+    found = {table.column_by_name[name].collation for name in columns_in(expression)} - {""}
+    return found.pop() if len(found) == 1 else "default"
 
 
 def _predicate(env: DdlEnvironment, table: Table, where: Expression | None) -> Expression | None:

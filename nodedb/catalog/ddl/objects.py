@@ -158,7 +158,7 @@ def require_table(
             skip_missing(env, f'relation "{name.name}"')
             return None
         raise undefined(env, name)
-    refuse_system(found)
+    refuse_system(env, found)
     if isinstance(found, Table):
         require_owner(env, found)
         return found
@@ -185,10 +185,17 @@ def undefined(env: DdlEnvironment, name: QualifiedName, *, placed: bool = False)
     return error
 
 
-def refuse_system(found: AnyRelation) -> None:
-    """InsufficientPrivilege (42501) for system tables."""
+def refuse_system(env: DdlEnvironment, found: AnyRelation) -> None:
+    """InsufficientPrivilege (42501) for system tables; only a superuser counts as their owner."""
     if isinstance(found, VirtualTable):
-        raise InsufficientPrivilege(f'permission denied: "{found.name}" is a system catalog')
+        if not env.catalog.is_superuser:
+            raise InsufficientPrivilege(f"must be owner of {kind_of(found)} {found.name}")
+        raise system_catalog(found)
+
+
+def system_catalog(table: VirtualTable) -> InsufficientPrivilege:
+    """Return the error for what not even a superuser may do with a system table."""
+    return InsufficientPrivilege(f'permission denied: "{table.name}" is a system catalog')
 
 
 def skip_missing(env: DdlEnvironment, what: str) -> None:
@@ -232,7 +239,7 @@ def creation_schema(
         if found is None:
             raise InvalidSchemaName(f'schema "{name.schema}" does not exist', span=span)
     else:
-        found = catalog.creation_schema_id()
+        found = catalog.creation_schema_id(span)
     require_create(env, found, name.name, span)
     return found
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sql.catalog.descriptor import Table
 
 DISTRIBUTE_BY: Final = "distribute_by"
+CHECK_OPTION: Final = "check_option"
 _INTEGERS: Final = {
     "table": {
         "fillfactor": (10, 100),
@@ -50,7 +51,7 @@ _OTHERS: Final = {
         DISTRIBUTE_BY,
     },
     "index": {"deduplicate_items", "global"},
-    "view": {"security_barrier", "security_invoker", "check_option"},
+    "view": {"security_barrier", "security_invoker", CHECK_OPTION},
 }
 
 
@@ -77,6 +78,11 @@ def check_options(kind: str, options: tuple[StorageOption, ...]) -> tuple[tuple[
             _check_bounds(name, text, bounds)
         elif name not in _OTHERS[kind]:
             raise InvalidParameterValue(f'unrecognized parameter "{name}"')
+        elif name == CHECK_OPTION and text not in ("local", "cascaded"):
+            raise InvalidParameterValue(
+                f'invalid value for enum option "{name}": {text}',
+                detail='Valid values are "local" and "cascaded".',
+            )
         if option.name in result:
             raise InvalidParameterValue(f'parameter "{name}" specified more than once')
         result[option.name] = text

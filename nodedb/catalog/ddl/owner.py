@@ -54,7 +54,7 @@ async def alter_owner(env: DdlEnvironment, statement: AlterOwner) -> str:
             relation = find_any(env, name)
             if relation is None:
                 raise undefined(env, name)
-            refuse_system(relation)
+            refuse_system(env, relation)
             if isinstance(relation, (IndexPlace, VirtualTable)) or (
                 kind_of(relation) != statement.kind and statement.kind != "table"
             ):
@@ -87,6 +87,8 @@ async def change_owner(env: DdlEnvironment, descriptor: AnyDescriptor, spec: Rol
             raise InsufficientPrivilege(f'must be member of role "{name}"')
         _require_create(env, descriptor, new_owner)
     await env.lock_table(descriptor.id, "access exclusive")
+    if isinstance(descriptor, Table):
+        env.require_unused(descriptor, "ALTER TABLE")
     give(env, descriptor, new_owner)
 
 

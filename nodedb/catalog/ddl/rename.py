@@ -28,7 +28,7 @@ from nodedb.catalog.ddl.roles import check_role_name, current_role
 from nodedb.catalog.ddl.schema import check_schema_name
 from nodedb.catalog.derived import IndexPlace
 from sql.catalog.catalog import VirtualTable
-from sql.catalog.descriptor import Index, Relation, Table, View, ViewColumn
+from sql.catalog.descriptor import Index, Relation, Table, View
 from sql.errors import (
     DuplicateColumn,
     DuplicateDatabase,
@@ -129,7 +129,7 @@ async def _rename_relation(env: DdlEnvironment, statement: Rename) -> None:
             raise undefined(env, name)
         skip_missing(env, f'relation "{name.name}"')
         return
-    refuse_system(found)
+    refuse_system(env, found)
     assert not isinstance(found, VirtualTable)
     if (
         kind in ("view", "sequence", "index", "materialized view")
@@ -176,7 +176,7 @@ async def _rename_part(env: DdlEnvironment, statement: Rename) -> None:
             raise undefined(env, name)
         skip_missing(env, f'relation "{name.name}"')
         return
-    refuse_system(found)
+    refuse_system(env, found)
     if isinstance(found, View) and statement.kind == "column":
         require_owner(env, found)
         _rename_view_column(env, found, statement)
@@ -200,8 +200,7 @@ def _rename_view_column(env: DdlEnvironment, view: View, statement: Rename) -> N
     names = [column.name for column in view.columns]
     _check_new_name(view, names, old, new)
     columns = tuple(
-        ViewColumn(new, c.type_oid, c.typmod, c.comment) if c.name == old else c
-        for c in view.columns
+        msgspec.structs.replace(c, name=new) if c.name == old else c for c in view.columns
     )
     env.overlay.put(msgspec.structs.replace(view, columns=columns))
     _pin_views(env, view, tuple(names))

@@ -336,7 +336,6 @@ def _mentions(env: DdlEnvironment, number: int) -> list[str]:
 
 async def grant_role(env: DdlEnvironment, statement: GrantRole) -> str:
     """GRANT and REVOKE of membership."""
-    verb = "GRANT ROLE" if statement.is_grant else "REVOKE ROLE"
     for spec in statement.roles:
         parent = named_role(env, spec.name) if spec.kind == "name" else None
         parent_id = parent.id if parent is not None else role_id(env, spec)
@@ -347,7 +346,9 @@ async def grant_role(env: DdlEnvironment, statement: GrantRole) -> str:
                 _add_member(env, parent_id, member_id, admin=statement.admin_option)
             else:
                 _remove_member(env, parent_id, member_id, option_only=statement.admin_option)
-    return verb
+    if statement.is_alter:
+        return "ALTER ROLE"
+    return "GRANT ROLE" if statement.is_grant else "REVOKE ROLE"
 
 
 def _require_admin(env: DdlEnvironment, parent_id: int) -> None:

@@ -6,12 +6,13 @@ Source: PostgreSQL docs, "CREATE SCHEMA", "CREATE DATABASE", "DROP DATABASE", "A
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from nodedb.catalog import acl
 from nodedb.catalog.bootstrap import public_schema
+from nodedb.catalog.ddl.database_options import DatabaseOptions
 from nodedb.catalog.ddl.environment import DdlEnvironment
 from nodedb.catalog.ddl.objects import (
     find_any,
@@ -26,7 +27,6 @@ from nodedb.catalog.ddl.objects import (
     skip_missing,
     undefined,
 )
-from nodedb.catalog.ddl.options import option_text
 from nodedb.catalog.derived import IndexPlace, relations
 from sql.ast.ddl import (
     AlterDatabase,
@@ -40,7 +40,6 @@ from sql.ast.ddl import (
     Drop,
     Grant,
     SetSchema,
-    StorageOption,
 )
 from sql.catalog.catalog import VirtualTable
 from sql.catalog.descriptor import Database, Role, Schema, Sequence, Table, View
@@ -58,7 +57,6 @@ from sql.errors import (
     InvalidSchemaName,
     ObjectInUse,
     ReservedName,
-    SqlSyntaxError,
     UndefinedObject,
     WrongObjectType,
 )
@@ -66,25 +64,6 @@ from sql.errors import (
 if TYPE_CHECKING:
     from sql.ast.query import QualifiedName
 
-_DATABASE_OPTIONS: Final = frozenset(
-    (
-        "owner",
-        "template",
-        "encoding",
-        "locale",
-        "lc_collate",
-        "lc_ctype",
-        "icu_locale",
-        "tablespace",
-        "locale_provider",
-        "collation_version",
-        "allow_connections",
-        "connection_limit",
-        "is_template",
-        "strategy",
-        "oid",
-    )
-)
 Execute = Callable[[DdlStatement, DdlEnvironment], Awaitable[str]]
 
 
@@ -137,8 +116,9 @@ async def create_schema(env: DdlEnvironment, statement: CreateSchema, execute: E
         CreateIndex: 3,
         Grant: 4,
     }
-    for element in sorted(statement.elements, key=lambda item: ranks[type(item)]):
-        await execute(_inside(element, name), env)
+    with env.search_first(name):
+        for element in sorted(statement.elements, key=lambda item: ranks[type(item)]):
+            await execute(_inside(element, name), env)
     return "CREATE SCHEMA"
 
 
@@ -177,7 +157,7 @@ async def set_schema(env: DdlEnvironment, statement: SetSchema) -> str:
             raise undefined(env, name)
         skip_missing(env, f'relation "{name.name}"')
         return tag
-    refuse_system(found)
+    refuse_system(env, found)
     if isinstance(found, (IndexPlace, VirtualTable)):
         raise WrongObjectType(f'cannot change schema of index "{name.name}"')
     if statement.kind != "table" and kind_of(found) != statement.kind:
@@ -220,44 +200,28 @@ def _require_no_block(env: DdlEnvironment, what: str) -> None:
         raise ActiveSqlTransaction(f"{what} cannot run inside a transaction block")
 
 
-def _database_options(options: tuple[StorageOption, ...]) -> dict[str, StorageOption]:
-    result: dict[str, StorageOption] = {}
-    for option in options:
-        name = option.name.replace(" ", "_")
-        if name not in _DATABASE_OPTIONS:
-            raise SqlSyntaxError(f'option "{name}" not recognized', span=option.span)
-        if name in result:
-            raise SqlSyntaxError("conflicting or redundant options", span=option.span)
-        result[name] = option
-    return result
-
-
-def _text(options: dict[str, StorageOption], name: str) -> str:
-    option = options.get(name)
-    return "" if option is None or option.value is None else option_text(option.value)
-
-
 async def create_database(env: DdlEnvironment, statement: CreateDatabase) -> str:
     """CREATE DATABASE: an empty one; a template may be named if it is empty itself."""
     _require_no_block(env, "CREATE DATABASE")
-    options = _database_options(statement.options)
+    options = DatabaseOptions(statement.options)
+    options.check_values()
     snapshot = env.overlay.snapshot
     user = snapshot.role_by_id(env.catalog.user_id)
     assert user is not None
     if not (user.superuser or user.create_db):
         raise InsufficientPrivilege("permission denied to create database")
     owner = user.id
-    if _text(options, "owner"):
-        role = snapshot.role(_text(options, "owner"))
+    if options.text("owner"):
+        role = snapshot.role(options.text("owner"))
         if role is None:
-            raise UndefinedObject(f'role "{_text(options, "owner")}" does not exist')
+            raise UndefinedObject(f'role "{options.text("owner")}" does not exist')
         if not user.superuser and role.id not in acl.memberships(
             snapshot, user.id, env.catalog.database_id
         ):
             raise InsufficientPrivilege(f'must be member of role "{role.name}"')
         owner = role.id
-    _check_encoding(options)
-    template = _text(options, "template") or "template1"
+    options.check_tablespace()
+    template = options.text("template") or "template1"
     source = snapshot.database(template)
     if source is None:
         raise InvalidCatalogName(f'template database "{template}" does not exist')
@@ -268,34 +232,18 @@ async def create_database(env: DdlEnvironment, statement: CreateDatabase) -> str
         raise FeatureNotSupported("copying a database that holds objects is not supported")
     if snapshot.database(statement.name) is not None:
         raise DuplicateDatabase(f'database "{statement.name}" already exists')
-    limit = options.get("connection_limit")
     database_id = env.overlay.allocate_id()
     env.overlay.put(
         Database(
             id=database_id,
             name=statement.name,
             owner=owner,
-            connection_limit=int(_text(options, "connection_limit")) if limit is not None else -1,
-            allow_connections=_text(options, "allow_connections") not in ("false", "off", "0"),
+            connection_limit=options.connection_limit,
+            allow_connections=options.flag("allow_connections", default=True),
         )
     )
     env.overlay.put(public_schema(env.overlay.allocate_id(), database_id))
     return "CREATE DATABASE"
-
-
-def _check_encoding(options: dict[str, StorageOption]) -> None:
-    encoding = _text(options, "encoding")
-    if encoding and encoding.upper().replace("-", "").replace("_", "") not in (
-        "UTF8",
-        "UNICODE",
-        "6",
-    ):
-        raise InvalidParameterValue(
-            f'encoding "{encoding}" does not match locale "C.UTF-8"',
-            detail='The chosen LC_CTYPE setting requires encoding "UTF8".',
-        )
-    if _text(options, "tablespace") not in ("", "pg_default", "default"):
-        raise UndefinedObject(f'tablespace "{_text(options, "tablespace")}" does not exist')
 
 
 def _has_relations(env: DdlEnvironment, database_id: int) -> bool:
@@ -346,18 +294,18 @@ async def drop_database(env: DdlEnvironment, statement: Drop) -> str:
 
 async def alter_database(env: DdlEnvironment, statement: AlterDatabase) -> str:
     """ALTER DATABASE with options."""
-    options = _database_options(statement.options)
+    options = DatabaseOptions(statement.options, alter=True)
     database = env.overlay.snapshot.database(statement.name)
     if database is None:
         raise InvalidCatalogName(f'database "{statement.name}" does not exist')
     require_owner(env, database)
+    options.flag("is_template", default=False)
+    options.check_tablespace()
     if "connection_limit" in options:
-        limit = int(_text(options, "connection_limit"))
-        if limit < -1:
-            raise InvalidParameterValue(f"invalid connection limit: {limit}")
+        limit = options.connection_limit
         database = msgspec.structs.replace(database, connection_limit=limit)
     if "allow_connections" in options:
-        allowed = _text(options, "allow_connections") not in ("false", "off", "0")
+        allowed = options.flag("allow_connections", default=True)
         if not allowed and database.id == env.catalog.database_id:
             raise InvalidParameterValue("cannot disallow connections for current database")
         database = msgspec.structs.replace(database, allow_connections=allowed)

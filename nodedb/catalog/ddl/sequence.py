@@ -264,7 +264,7 @@ async def alter_sequence(env: DdlEnvironment, statement: AlterSequence) -> str:
             raise undefined(env, statement.name)
         skip_missing(env, f'relation "{statement.name.name}"')
         return "ALTER SEQUENCE"
-    refuse_system(found)
+    refuse_system(env, found)
     if not isinstance(found, Sequence):
         raise WrongObjectType(f'"{statement.name.name}" is not a sequence')
     require_owner(env, found)

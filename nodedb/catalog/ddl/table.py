@@ -21,8 +21,10 @@ from nodedb.catalog.ddl.editor import TableEditor
 from nodedb.catalog.ddl.names import index_column_names, join_column_names
 from nodedb.catalog.ddl.objects import (
     creation_schema,
+    find_any,
     initial_acl,
     is_temporary,
+    kind_of,
     name_exists,
     undefined,
 )
@@ -160,7 +162,9 @@ class _Builder:
         for element in statement.elements:
             match element:
                 case ColumnDefinition():
-                    definitions.append(analyze_definition(element, self.editor.table.name))
+                    definitions.append(
+                        analyze_definition(self.env, element, self.editor.table.name)
+                    )
                 case _:
                     definitions.append(element)
         for definition in definitions:
@@ -222,19 +226,26 @@ class _Builder:
         for source, parts in self.likes:
             if "indexes" in parts:
                 self._copy_primary(source, bool(keys and keys[0].primary))
-        seen: list[tuple[str, ...]] = []
+        seen: list[tuple[object, ...]] = []
         for constraint in keys:
             # PRIMARY KEY and UNIQUE over the same columns make one index, as do two equal UNIQUEs.
-            if not constraint.name and constraint.columns in seen and not constraint.primary:
+            shape = (
+                constraint.columns,
+                constraint.include,
+                constraint.nulls_not_distinct,
+                constraint.deferrable,
+                constraint.initially_deferred,
+            )
+            if not constraint.name and shape in seen and not constraint.primary:
                 continue
-            seen.append(constraint.columns)
+            seen.append(shape)
             add_key(self.editor, constraint)
         for source, parts in self.likes:
             if "indexes" in parts:
                 self._copy_indexes(source, keep_comments="comments" in parts)
 
     async def _copy_columns(self, clause: LikeClause) -> None:
-        found = self.env.catalog.find_relation(clause.table)
+        found = find_any(self.env, clause.table)
         if found is None:
             raise undefined(self.env, clause.table, placed=True)
         if isinstance(found, (VirtualTable, View)):
@@ -249,10 +260,11 @@ class _Builder:
                 self._append_plain(name, type_oid, -1)
             return
         if not isinstance(found, Table):
+            plural = "indexes" if kind_of(found) == "index" else "sequences"
             raise WrongObjectType(
                 f'relation "{clause.table.name}" is invalid in LIKE clause',
-                detail="This operation is not supported for sequences.",
-                span=clause.span,
+                detail=f"This operation is not supported for {plural}.",
+                span=clause.table.span,
             )
         self.env.catalog.check_privilege(found, "r")
         parts: set[str] = set()
@@ -318,7 +330,18 @@ class _Builder:
                 f'multiple primary keys for table "{self.editor.table.name}" are not allowed'
             )
         names = tuple(source.columns[position].name for position in primary[1])
-        add_key(self.editor, UniqueConstraint(primary=True, columns=names))
+        index = next((index for index in source.indexes if index.primary), None)
+        included = source.primary_include if index is None else index.include
+        add_key(
+            self.editor,
+            UniqueConstraint(
+                primary=True,
+                columns=names,
+                include=tuple(source.columns[position].name for position in included),
+                deferrable=index is not None and index.deferrable,
+                initially_deferred=index is not None and index.initially_deferred,
+            ),
+        )
 
     def _copy_indexes(self, source: Table, *, keep_comments: bool) -> None:
         for index in source.indexes:

@@ -9,22 +9,27 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from nodedb.catalog.ddl.binding import bind_view
+from nodedb.catalog.ddl.binding import bind_over, bind_view
 from nodedb.catalog.ddl.objects import (
     creation_schema,
     find_in,
     initial_acl,
     is_temporary,
     require_owner,
+    resolve_regclass,
 )
-from nodedb.catalog.ddl.options import check_options
+from nodedb.catalog.ddl.options import CHECK_OPTION, check_options
+from nodedb.catalog.ddl.rewrite import storable
+from sql.ast.ddl import AlterColumnDefault, ResetOptions, SetOptions, StorageOption
 from sql.ast.query import (
     CommonTable,
     Delete,
     Insert,
+    NullLiteral,
     QualifiedName,
     Query,
     Select,
+    SetOperation,
     Star,
     TableRef,
     Target,
@@ -32,15 +37,19 @@ from sql.ast.query import (
     WithClause,
 )
 from sql.ast.walk import strip_spans
-from sql.catalog.descriptor import Sequence, Table, View, ViewColumn
+from sql.binder.scope import SYSTEM_COLUMNS
+from sql.catalog.descriptor import Column, Sequence, Table, View, ViewColumn
 from sql.errors import (
     DuplicateColumn,
     DuplicateTable,
     FeatureNotSupported,
     InvalidTableDefinition,
     SqlSyntaxError,
+    UndefinedColumn,
     WrongObjectType,
 )
+from sql.functions.builtin import REGISTRY
+from sql.functions.updatable import view_obstacle
 from sql.types.catalog import TEXT, UNKNOWN, type_by_oid
 from sql.types.typmod import format_type
 
@@ -61,8 +70,10 @@ async def create_view(env: DdlEnvironment, statement: CreateView) -> str:
         env.notice("NOTICE", "00000", f'view "{name.name}" will be a temporary view')
     schema_id = creation_schema(env, name, temporary=temporary)
     columns = _named(statement, bound.columns)
-    options = check_options("view", statement.options)
-    check_option = statement.check_option or dict(options).get("check_option", "")
+    if statement.check_option or any(o.name == CHECK_OPTION for o in statement.options):
+        _require_updatable(bound.query)
+    options = _options(statement)
+    check_option = dict(options).get(CHECK_OPTION, "")
     old = find_in(env, schema_id, name.name)
     if old is not None and not statement.or_replace:
         raise DuplicateTable(f'relation "{name.name}" already exists')
@@ -88,6 +99,13 @@ async def create_view(env: DdlEnvironment, statement: CreateView) -> str:
         raise WrongObjectType(f'"{name.name}" is not a view')
     require_owner(env, old)
     _check_replacement(old.columns, columns)
+    columns = (
+        tuple(
+            msgspec.structs.replace(column, default=before.default, comment=before.comment)
+            for column, before in zip(columns, old.columns, strict=False)
+        )
+        + columns[len(old.columns) :]
+    )
     await env.lock_table(old.id, "access exclusive")
     env.overlay.put(
         msgspec.structs.replace(
@@ -102,8 +120,83 @@ async def create_view(env: DdlEnvironment, statement: CreateView) -> str:
     return "CREATE VIEW"
 
 
+async def alter_view(
+    env: DdlEnvironment, view_id: int, action: SetOptions | ResetOptions | AlterColumnDefault
+) -> None:
+    """ALTER VIEW ... SET (...), RESET (...), ALTER COLUMN ... SET or DROP DEFAULT."""
+    view = env.overlay.snapshot.get(view_id)
+    assert isinstance(view, View), view_id
+    require_owner(env, view)
+    await env.lock_table(view.id, "access exclusive")
+    if isinstance(action, AlterColumnDefault):
+        columns = _with_default(env, view, action)
+        env.overlay.put(msgspec.structs.replace(view, columns=columns))
+        return
+    options = dict(view.options)
+    if isinstance(action, ResetOptions):
+        options = {k: v for k, v in options.items() if k not in action.names}
+    else:
+        given = dict(check_options("view", action.options))
+        if CHECK_OPTION in given:
+            _require_updatable(view.query)
+        options |= given
+    env.overlay.put(
+        msgspec.structs.replace(
+            view,
+            options=tuple(options.items()),
+            check_option=options.get(CHECK_OPTION, ""),
+        )
+    )
+
+
+def _with_default(
+    env: DdlEnvironment, view: View, action: AlterColumnDefault
+) -> tuple[ViewColumn, ...]:
+    names = [column.name for column in view.columns]
+    if action.name not in names:
+        if action.name in SYSTEM_COLUMNS:
+            raise FeatureNotSupported(f'cannot alter system column "{action.name}"')
+        raise UndefinedColumn(f'column "{action.name}" of relation "{view.name}" does not exist')
+    position = names.index(action.name)
+    column = view.columns[position]
+    default = None
+    if action.expression is not None:
+        target = Column(
+            name=column.name,
+            type_oid=column.type_oid,
+            typmod=column.typmod,
+            position=position,
+            number=position + 1,
+        )
+        expression = strip_spans(action.expression)  # PostgreSQL gives errors no place here.
+        bound = bind_over(env, expression, (), relation=view.name, purpose="default", target=target)
+        stored = storable(expression, bound, lambda text: resolve_regclass(env, text))
+        default = None if isinstance(stored, NullLiteral) else stored
+    changed = msgspec.structs.replace(column, default=default)
+    return (*view.columns[:position], changed, *view.columns[position + 1 :])
+
+
+def _options(statement: CreateView) -> tuple[tuple[str, str], ...]:
+    """Return the options; WITH CHECK OPTION is PostgreSQL's other way to write one of them."""
+    given = statement.options
+    if statement.check_option:
+        given = (*given, StorageOption(CHECK_OPTION, statement.check_option))
+    return check_options("view", given)
+
+
+def _require_updatable(query: Query) -> None:
+    reason = view_obstacle(REGISTRY, query, with_columns=True)
+    if reason:
+        raise FeatureNotSupported(
+            "WITH CHECK OPTION is supported only on automatically updatable views", hint=reason
+        )
+
+
 def _refuse(query: Query) -> None:
-    if isinstance(query, Select) and query.into is not None:
+    first = query
+    while isinstance(first, SetOperation):
+        first = first.left
+    if isinstance(first, Select) and first.into is not None:
         raise FeatureNotSupported("views must not contain SELECT INTO")
     if query.with_clause is not None and any(
         isinstance(table.statement, (Insert, Update, Delete)) for table in query.with_clause.tables

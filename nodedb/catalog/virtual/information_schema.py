@@ -17,11 +17,12 @@ from nodedb.catalog.virtual.registry import (
     catalog_view,
     live_table,
 )
-from nodedb.catalog.virtual.relations import all_indexes, expression_text
-from sql.ast.deparse import deparse_query
+from nodedb.catalog.virtual.relations import all_indexes, expression_text, view_text
 from sql.catalog.descriptor import Column, Relation, Sequence, Table, View
 from sql.functions.builtin import REGISTRY
 from sql.functions.tables import SIGNATURE_ROWS
+from sql.functions.updatable import writable_columns
+from sql.types.base import NO_TYPMOD
 from sql.types.catalog import (
     BPCHAR,
     DATE,
@@ -166,7 +167,7 @@ def _tables(view: RoleView) -> Iterator[Record]:
         yield {
             **view.place("table", item),
             "table_type": "VIEW",
-            "is_insertable_into": yes(_is_updatable(item)),
+            "is_insertable_into": yes(_writable_columns(view, item)),
             "is_typed": "NO",
         }
     for system in virtual_tables().by_oid.values():
@@ -178,19 +179,8 @@ def _tables(view: RoleView) -> Iterator[Record]:
         }
 
 
-def _is_updatable(view: View) -> bool:
-    from sql.ast.query import Select, TableRef  # noqa: PLC0415 - one function
-
-    query = view.query
-    return (
-        isinstance(query, Select)
-        and len(query.from_items) == 1
-        and isinstance(query.from_items[0], TableRef)
-        and not (query.group_by or query.having or query.windows or query.with_clause)
-        and query.distinct_on is None
-        and query.limit is None
-        and query.offset is None
-    )
+def _writable_columns(view: RoleView, item: View) -> frozenset[str]:
+    return writable_columns(view.catalog.snapshot.get, REGISTRY, item) or frozenset()
 
 
 def type_columns(sql_type: SqlType, typmod: int) -> Record:
@@ -239,19 +229,25 @@ def _columns(view: RoleView) -> Iterator[Record]:
             if whole or view.owns(table) or acl.held_on_column(column.acl, view.roles):
                 yield _column(view, table, column)
     for item in view.views():
+        writable = _writable_columns(view, item)
         for number, out in enumerate(item.columns, 1):
             sql_type = type_by_oid(out.type_oid)
             assert sql_type is not None, out
             yield {
                 **view.place("table", item),
                 **_plain_column(view, out.name, number, sql_type, out.typmod),
-                "is_updatable": yes(_is_updatable(item)),
+                "is_updatable": yes(out.name in writable),
+                "column_default": None
+                if out.default is None
+                else expression_text(view.catalog, out.default),
             }
     for system in virtual_tables().by_oid.values():
-        for number, (name, sql_type) in enumerate(system.columns, 1):
+        typmods = system.typmods or (NO_TYPMOD,) * len(system.columns)
+        columns = zip(system.columns, typmods, strict=True)
+        for number, ((name, sql_type), typmod) in enumerate(columns, 1):
             yield {
                 **view.named("table", system.schema_id, system.name),
-                **_plain_column(view, name, number, sql_type, -1),
+                **_plain_column(view, name, number, sql_type, typmod),
                 "is_updatable": "NO",
             }
 
@@ -469,12 +465,10 @@ def _constraint_table_usage(view: RoleView) -> Iterator[Record]:
 @information_table("views")
 def _views(view: RoleView) -> Iterator[Record]:
     for item in view.views():
-        updatable = yes(_is_updatable(item))
+        updatable = yes(_writable_columns(view, item))
         yield {
             **view.place("table", item),
-            "view_definition": deparse_query(item.query, pretty=True) + ";"
-            if view.owns(item)
-            else None,
+            "view_definition": view_text(item) if view.owns(item) else None,
             "check_option": item.check_option.upper() or "NONE",
             "is_updatable": updatable,
             "is_insertable_into": updatable,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nodedb.catalog import acl
 from nodedb.catalog.derived import derived
-from nodedb.catalog.virtual.columns_table import COLUMNS
+from nodedb.catalog.virtual.system_columns import system_tables
 from sql.catalog.catalog import VirtualTable
 from sql.catalog.descriptor import (
     INFORMATION_SCHEMA_ID,
@@ -29,8 +29,7 @@ from sql.catalog.descriptor import (
 )
 from sql.functions.context import ExecutionContext
 from sql.types.array import ArrayValue
-from sql.types.base import Datum, Row, SqlType
-from sql.types.catalog import type_by_name
+from sql.types.base import NO_TYPMOD, Datum, Row
 
 if TYPE_CHECKING:
     from sql.catalog.snapshot import CatalogSnapshot
@@ -165,33 +164,24 @@ def _rows_of(name: str, names: tuple[str, ...]) -> Callable[[Any], SequenceOf[Ro
     return rows
 
 
-def _type(name: str) -> SqlType:
-    found = type_by_name(name)
-    assert found is not None, name
-    return found
-
-
 def make_tables() -> tuple[VirtualTable, ...]:
     """Return all system tables; call it once all producers are imported."""
     result: list[VirtualTable] = []
     known: set[str] = set()
-    for line in COLUMNS.splitlines():
-        oid, kind, name, *columns = line.split(" ")
-        pairs = tuple(
-            (column, _type(type_name))
-            for column, _, type_name in (part.partition(":") for part in columns)
-        )
-        in_information_schema = kind[0] == "i"
-        key = f"information_schema.{name}" if in_information_schema else name
+    for table in system_tables():
+        in_information_schema = table.schema_id == INFORMATION_SCHEMA_ID
+        key = f"information_schema.{table.name}" if in_information_schema else table.name
         known.add(key)
+        typmods = tuple(column.typmod for column in table.columns)
         result.append(
             VirtualTable(
-                oid=int(oid),
-                schema_id=INFORMATION_SCHEMA_ID if in_information_schema else PG_CATALOG_ID,
-                name=name,
-                columns=pairs,
-                rows=_rows_of(key, tuple(column for column, _ in pairs)),
-                is_view=kind[1] == "v",
+                oid=table.oid,
+                schema_id=table.schema_id,
+                name=table.name,
+                columns=tuple((column.name, column.type) for column in table.columns),
+                rows=_rows_of(key, tuple(column.name for column in table.columns)),
+                is_view=table.is_view,
+                typmods=typmods if any(typmod != NO_TYPMOD for typmod in typmods) else (),
             )
         )
     unknown = (set(_PRODUCERS) | set(_LIVE)) - known

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from nodedb.catalog.ddl.names import index_column_names
 from nodedb.catalog.ddl.rewrite import columns_in, regclass, relations_in, transformed
-from nodedb.catalog.virtual.columns_table import COLUMNS
 from nodedb.catalog.virtual.registry import CatalogView, Record, system_table
-from sql.ast.deparse import deparse_expression
+from nodedb.catalog.virtual.system_columns import system_tables
+from sql.ast.column_names import with_column_names
+from sql.ast.deparse import deparse_expression, deparse_query
 from sql.ast.deparse_names import quote_identifier
 from sql.ast.query import Expression, StringLiteral, TypeCast
 from sql.catalog.descriptor import (
@@ -30,7 +31,7 @@ from sql.catalog.descriptor import (
     View,
 )
 from sql.types.array import ArrayValue
-from sql.types.catalog import BPCHAR, NAME, NUMERIC, TEXT, VARCHAR, type_by_name, type_by_oid
+from sql.types.catalog import BPCHAR, NAME, NUMERIC, TEXT, VARCHAR, type_by_oid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -137,8 +138,6 @@ def all_indexes(table: Table) -> Iterator[Index]:
             include=table.primary_include,
             constraint=True,
             constraint_id=table.primary_id + 1,
-            deferrable=table.primary_deferrable,
-            initially_deferred=table.primary_initially_deferred,
         )
     yield from table.indexes
 
@@ -178,6 +177,12 @@ def _class_row(oid: int, name: str, schema_id: int, owner: int, kind: str, width
     }
 
 
+def view_text(item: View) -> str:
+    """Return a view's query as SQL, with the names of the view's columns."""
+    names = tuple(column.name for column in item.columns)
+    return deparse_query(with_column_names(item.query, names), pretty=True) + ";"
+
+
 def _reloptions(options: tuple[tuple[str, str], ...]) -> ArrayValue | None:
     return ArrayValue(tuple(f"{k}={v}" for k, v in options)) if options else None
 
@@ -185,12 +190,12 @@ def _reloptions(options: tuple[tuple[str, str], ...]) -> ArrayValue | None:
 @system_table("pg_class")
 def pg_class(view: CatalogView) -> Iterator[Record]:
     """Tables, their indexes, views, sequences, and the system tables themselves."""
-    for line in COLUMNS.splitlines():
-        oid, kind, name, *columns = line.split(" ")
-        schema_id = INFORMATION_SCHEMA_ID if kind[0] == "i" else PG_CATALOG_ID
+    for system in system_tables():
+        kind = "v" if system.is_view else "r"
+        width = len(system.columns)
         yield {
-            **_class_row(int(oid), name, schema_id, SUPERUSER_ID, kind[1], len(columns)),
-            "relam": HEAP if kind[1] == "r" else 0,
+            **_class_row(system.oid, system.name, system.schema_id, SUPERUSER_ID, kind, width),
+            "relam": 0 if system.is_view else HEAP,
             "relacl": ArrayValue((f"=r/{view.role_name(SUPERUSER_ID)}",)),
         }
     for table in view.tables:
@@ -293,13 +298,10 @@ def _column(view: CatalogView, table: Table, column: Column) -> Record:
 @system_table("pg_attribute")
 def pg_attribute(view: CatalogView) -> Iterator[Record]:
     """Columns of everything in pg_class."""
-    for line in COLUMNS.splitlines():
-        oid, _kind, _name, *columns = line.split(" ")
-        for number, text in enumerate(columns, 1):
-            name, _, type_name = text.partition(":")
-            sql_type = type_by_name(type_name)
-            assert sql_type is not None, text
-            yield _attribute(int(oid), name, sql_type, number)
+    for system in system_tables():
+        for number, listed in enumerate(system.columns, 1):
+            shown = _attribute(system.oid, listed.name, listed.type, number)
+            yield {**shown, "atttypmod": listed.typmod}
     for table in view.tables:
         for name, type_oid, number in _SYSTEM_COLUMNS:
             sql_type = type_by_oid(type_oid)
@@ -314,7 +316,11 @@ def pg_attribute(view: CatalogView) -> Iterator[Record]:
         for number, out in enumerate(item.columns, 1):
             sql_type = type_by_oid(out.type_oid)
             assert sql_type is not None, out
-            yield {**_attribute(item.id, out.name, sql_type, number), "atttypmod": out.typmod}
+            yield {
+                **_attribute(item.id, out.name, sql_type, number),
+                "atttypmod": out.typmod,
+                "atthasdef": out.default is not None,
+            }
     for sequence in view.sequences:
         for number, (name, type_oid) in enumerate(
             (("last_value", 20), ("log_cnt", 20), ("is_called", 16)), 1
@@ -349,13 +355,20 @@ def pg_attrdef(view: CatalogView) -> Iterator[Record]:
         for column in table.visible_columns:
             expression = column.generated if column.generated is not None else column.default
             if expression is not None:
-                text = deparse_expression(expression)
-                yield {
-                    "oid": default_oid(table.id, column.number),
-                    "adrelid": table.id,
-                    "adnum": column.number,
-                    "adbin": text,
-                }
+                yield _default_row(table.id, column.number, expression)
+    for item in view.views:
+        for number, out in enumerate(item.columns, 1):
+            if out.default is not None:
+                yield _default_row(item.id, number, out.default)
+
+
+def _default_row(relation_id: int, number: int, expression: Expression) -> Record:
+    return {
+        "oid": default_oid(relation_id, number),
+        "adrelid": relation_id,
+        "adnum": number,
+        "adbin": deparse_expression(expression),
+    }
 
 
 def _operator_class(sql_type: SqlType, method: str) -> int:
@@ -653,8 +666,8 @@ def pg_init_privs(view: CatalogView) -> Iterator[Record]:
     for oid in (PG_CATALOG_ID, INFORMATION_SCHEMA_ID):
         lists = (f"{owner}=UC/{owner}", f"=U/{owner}")
         yield _initial(oid, PG_NAMESPACE, lists)
-    for line in COLUMNS.splitlines():
-        yield _initial(int(line.split(" ", 1)[0]), PG_CLASS, (f"=r/{owner}",))
+    for system in system_tables():
+        yield _initial(system.oid, PG_CLASS, (f"=r/{owner}",))
 
 
 def _initial(oid: int, class_id: int, items: tuple[str, ...]) -> Record:

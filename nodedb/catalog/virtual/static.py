@@ -8,14 +8,20 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from nodedb.catalog.virtual.columns_table import COLUMNS
 from nodedb.catalog.virtual.registry import CatalogView, Record, system_table
 from nodedb.catalog.virtual.static_table import ROWS
+from nodedb.catalog.virtual.system_columns import system_tables
 from sql.catalog.descriptor import PG_CATALOG_ID, SUPERUSER_ID
 from sql.functions.builtin import REGISTRY
-from sql.functions.tables import CAST_ROWS, OPERATOR_ROWS, SIGNATURE_ROWS, Signature
+from sql.functions.tables import (
+    CAST_ROWS,
+    INTERNAL_ROWS,
+    LISTED_FUNCTIONS,
+    OPERATOR_ROWS,
+    Signature,
+)
 from sql.types.array import ArrayValue
-from sql.types.catalog import ANY, TEXT, VARCHAR, type_by_name
+from sql.types.catalog import ANY, OID, REGPROC, TEXT, VARCHAR, type_by_name
 from sql.types.io import text_input
 
 if TYPE_CHECKING:
@@ -29,17 +35,10 @@ DEFAULT_TABLESPACE: Final = 1663
 
 @cache
 def _columns(table: str) -> tuple[tuple[str, SqlType], ...]:
-    for line in COLUMNS.splitlines():
-        _oid, kind, name, *columns = line.split(" ")
-        if name == table and kind[0] == "c":
-            result: list[tuple[str, SqlType]] = []
-            for text in columns:
-                column, _, type_name = text.partition(":")
-                sql_type = type_by_name("oid" if type_name == "regproc" else type_name)
-                assert sql_type is not None, text
-                result.append((column, sql_type))
-            return tuple(result)
-    raise AssertionError(table)
+    [found] = (
+        item for item in system_tables() if item.name == table and item.schema_id == PG_CATALOG_ID
+    )
+    return tuple((c.name, OID if c.type is REGPROC else c.type) for c in found.columns)
 
 
 @cache
@@ -92,9 +91,10 @@ def default_operator_class(sql_type: SqlType, method: int) -> int:
 
 @system_table("pg_proc")
 def pg_proc(_view: CatalogView) -> Iterator[Record]:
-    """Functions, aggregates and window functions that nodedb has."""
-    for row in SIGNATURE_ROWS:
-        if row.oid in REGISTRY.by_oid:
+    """Functions, aggregates and window functions that nodedb has or other catalogs refer to."""
+    referenced = {row.oid for row in INTERNAL_ROWS}
+    for row in LISTED_FUNCTIONS.values():
+        if row.oid in REGISTRY.by_oid or row.oid in referenced:
             yield _procedure(row)
 
 

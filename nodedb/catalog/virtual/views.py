@@ -5,7 +5,7 @@ Source: PostgreSQL docs, "System Views", "The Cumulative Statistics System".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nodedb.catalog.virtual.registry import (
     CatalogView,
@@ -14,8 +14,7 @@ from nodedb.catalog.virtual.registry import (
     system_table,
     view_of,
 )
-from nodedb.catalog.virtual.relations import all_indexes
-from sql.ast.deparse import deparse_query
+from nodedb.catalog.virtual.relations import all_indexes, view_text
 from sql.catalog.descriptor import Database, Table
 from sql.functions.implementation import FUNCTIONS
 from sql.types.array import ArrayValue
@@ -77,7 +76,7 @@ def pg_views(view: CatalogView) -> Iterator[Record]:
             "schemaname": view.schema_names[stored.schema_id],
             "viewname": stored.name,
             "viewowner": view.role_name(stored.owner),
-            "definition": deparse_query(stored.query, pretty=True) + ";",
+            "definition": view_text(stored),
         }
 
 
@@ -98,8 +97,9 @@ def pg_indexes(context: ExecutionContext) -> Iterator[Record]:
 
 @live_table("pg_sequences")
 def pg_sequences(context: ExecutionContext) -> Iterator[Record]:
-    """Sequences; last_value is NULL: reading it takes an awaited call, pg_sequence_last_value."""
+    """Sequences; last_value is NULL before the first nextval, and for who may not read it."""
     view = view_of(context)
+    last_values: dict[Any, Any] = dict(context.session.system_rows("sequence values"))
     for sequence in view.sequences:
         yield {
             "schemaname": view.schema_names[sequence.schema_id],
@@ -112,6 +112,7 @@ def pg_sequences(context: ExecutionContext) -> Iterator[Record]:
             "increment_by": sequence.increment,
             "cycle": sequence.cycle,
             "cache_size": sequence.cache,
+            "last_value": last_values.get(sequence.id),
         }
 
 

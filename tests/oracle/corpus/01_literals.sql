@@ -17,7 +17,6 @@ select date '2024-02-29', time '12:34:56', timestamp '2024-02-29 12:34:56';
 select interval '1 day', interval '1' year, interval '2:30' hour to minute;
 select int '5', float8 '1e10', bool 'yes', numeric(5,2) '1.239';
 select array[1,2,3], array['a','b'], array[]::int[];
--- @open: binary rows: [['00000003000000170000000400000001000002c10000000161000002c1ffffffff', '00000002000000170000000400000001000000170000000400000002', '0000
 select row(1,'a',null), (1,2), row();
 select 1 as "Quoted Name", 2 as select_, 3 as CaseFolded;
 select 1 "a""b", 2 é;

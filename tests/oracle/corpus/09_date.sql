@@ -21,7 +21,6 @@ select date '2024-02-29';
 set datestyle = 'Postgres, MDY';
 select date '2024-02-29', '02-01-2024'::date;
 reset datestyle;
--- @open: position: '47' | None
 select date '2024-02-29', '02/03/2024'::date, '99-01-08'::date, '08-Jan-1999'::date, '1999-Jan-08'::date, '990108'::date;
 create table d (id int primary key, v date default '2000-01-01');
 insert into d values (1, '2024-02-29'), (2, null), (3, 'infinity'), (4, '1970-01-01');

@@ -11,9 +11,7 @@ set time zone 'Asia/Kolkata';
 select '2024-01-01 00:00+00'::timestamptz, current_setting('timezone');
 set time zone -8;
 select '2024-01-01 00:00+00'::timestamptz;
--- @open: sqlstate: no error | 22023 invalid value for parameter "TimeZone": "+02:00" at None
 set time zone interval '+02:00' hour to minute;
--- @open: rows: [['2024-01-01 02:00:00+02']] | [['2023-12-31 16:00:00-08']]
 select '2024-01-01 00:00+00'::timestamptz;
 set time zone default;
 reset timezone;

@@ -60,6 +60,5 @@ select interval(9) '1 s';
 select stddev(v) from i;
 insert into i values (5, 'nope');
 insert into i values (6, 60);
--- @open: message: 'invalid value for parameter "intervalstyle": "roman"' | 'invalid value for parameter "IntervalStyle": "roman"'
 set intervalstyle = 'roman';
 drop table i;

@@ -63,7 +63,6 @@ select * from jsonb_populate_recordset(null::sweep, '[{"a":5,"c":[9]}]') where a
 select * from json_populate_record(null::sweep, '{"a":"seven"}');
 select * from jsonb_populate_record(null::sweep, '[1]');
 select * from json_populate_recordset(null::sweep, '{"a":1}');
--- @open: sqlstate: 42804 first argument of jsonb_populate_recordset must be a row type at None | 42601 a column definition list is required for functions retur
 select * from jsonb_populate_recordset(5, '[]');
 select jsonb_array_elements('[{"a":1},2]'), jsonb_array_elements_text('[true,null]'), jsonb_object_keys('{"b":{},"a":1}');
 select * from jsonb_each('{"k":[1]}'), jsonb_each_text('{"k":{"x":1}}');
@@ -118,20 +117,17 @@ select pg_sleep();
 select pg_client_encoding(), getdatabaseencoding() = 'UTF8', pg_char_to_encoding('LATIN1'), pg_char_to_encoding('nope'), pg_encoding_to_char(8), pg_encoding_to_char(-1), pg_encoding_max_length(6), pg_backend_pid() = pg_backend_pid(), version() = version(), version() is not null;
 select pg_client_encoding(1);
 select getdatabaseencoding('x'), pg_encoding_to_char('x');
--- @open: rows: [[None, 'pg_catalog', 'now', None, None, 'abs(integer)', None, 't', 'character varying', 'integer[]', None, '+(integer,integer)']] | [[None, 'pg
+-- @differs: upper has no second form here: the one over ranges is missing, as range types are
 select to_regnamespace('nosuch'), to_regnamespace('pg_catalog'), to_regproc('now'), to_regproc('upper'), to_regprocedure('nosuch(int)'), to_regprocedure('abs(int4)'), to_regrole('nosuch'), to_regrole('nodedb') = 'nodedb'::regrole, to_regtype('varchar(3)'), to_regtype('int[]'), to_regoper('nosuch'), to_regoperator('+(int4,int4)');
 select to_regtype('1x'), to_regproc(5);
--- @open: sqlstate: 22P02 expected a right parenthesis at None | no error
 select to_regprocedure('upper(');
 select pg_table_is_visible('sweep'::regclass), pg_table_is_visible(0), pg_type_is_visible('text'::regtype), pg_type_is_visible(0), pg_function_is_visible('now()'::regprocedure), pg_function_is_visible(1), pg_get_userbyid(10), pg_get_userbyid(1);
 select has_function_privilege('now()', 'execute'), has_function_privilege('nodedb', 'now()', 'execute'), has_any_column_privilege('nodedb', 'sweep', 'select'), has_any_column_privilege('sweep', 'insert'), has_column_privilege('sweep', 'a', 'select'), has_column_privilege('sweep', 1::int2, 'update'), has_type_privilege('int4', 'usage'), has_language_privilege('sql', 'usage'), has_tablespace_privilege('pg_default', 'create');
--- @open: sqlstate: 42883 function "nosuch()" does not exist at None | no error
 select has_function_privilege('nosuch()', 'execute');
 select has_any_column_privilege('nosuch', 'select');
 select has_column_privilege('sweep', 'nosuch', 'select');
 create sequence sweep_seq;
 select has_sequence_privilege('sweep_seq', 'usage'), has_sequence_privilege('nodedb', 'sweep_seq', 'select, update');
--- @open: sqlstate: 42809 "sweep" is not a sequence at None | no error
 select has_sequence_privilege('sweep', 'usage');
 select has_sequence_privilege('sweep_seq', 'insert');
 -- @simple
@@ -146,7 +142,6 @@ select pg_cancel_backend('x');
 select pg_terminate_backend();
 select pg_is_in_recovery(), not pg_is_in_recovery(), pg_current_xact_id() = pg_current_xact_id(), pg_current_xact_id_if_assigned() is not null or true, txid_current_if_assigned() is null or true;
 select pg_is_in_recovery(1);
--- @open: sqlstate: 3D000 database "nosuch" does not exist at None | 42704 database "nosuch" does not exist at None
 select pg_database_size('nosuch');
 select pg_relation_size('nosuch');
 select pg_database_size(current_database()) > -1, pg_relation_size('sweep', 'main') >= 0, pg_table_size('sweep') > -1, pg_indexes_size('sweep') > -1, pg_total_relation_size('sweep') > -1, pg_total_relation_size('sweep'::regclass) >= pg_table_size('sweep'::regclass), pg_indexes_size('sweep'::regclass) = 0;
@@ -157,10 +152,8 @@ select word, catcode, barelabel from pg_get_keywords() where word in ('select', 
 select catdesc from pg_get_keywords() where word = 'table';
 select name, abbrev from pg_timezone_names where name = 'UTC';
 select count(*) > 300 from pg_timezone_names;
--- @open: rows: [[None, None, None, None, None]] | [[None, 'default template for new databases', None, None, None]]
 select shobj_description(0, 'pg_database'), shobj_description(1, 'nosuch'), col_description(0, 0), obj_description(0, 'pg_class'), col_description('sweep'::regclass, 1);
 select pg_get_indexdef(0), pg_get_constraintdef(0), pg_get_viewdef('pg_tables'::regclass) is not null;
--- @open: rows: [['"default"', '"C"', '0', 't', 'f']] | [['"default"', '"default"', '0', 't', 'f']]
 select pg_collation_for('a'::text), pg_collation_for('a' collate "C"), pg_trigger_depth(), pg_my_temp_schema() = 0 or true, row_security_active('sweep');
 -- @differs: type inet is not supported
 select inet_client_addr() = inet_client_addr() or true, inet_server_port() > 0, inet_client_port() > 0, getpgusername() = current_user;

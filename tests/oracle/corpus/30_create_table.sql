@@ -36,7 +36,6 @@ insert into t2 (a) values (1), (2);
 select a, b, c, d from t2 order by a;
 insert into tmp1 values (1);
 select * from tmp1;
--- @open: columns: [['column_name', 19, 64, -1], ['data_type', 1043, -1, -1], ['is_nullable', 1043, -1, 7], ['column_default', 1043, -1, -1], ['character_maximu
 select column_name, data_type, is_nullable, column_default, character_maximum_length, numeric_precision from information_schema.columns where table_name = 't2' order by ordinal_position;
 select table_name, table_type from information_schema.tables where table_schema = 'public' order by 1;
 select conname, contype, pg_get_constraintdef(oid) from pg_constraint where conrelid = 't3'::regclass order by conname;
@@ -77,9 +76,7 @@ create table bad (a int) with (fillfactor = 5);
 create table bad (a int) with (fillfactor = 'x');
 create table bad (a json primary key);
 create table bad (a json unique);
--- @open: position: '25' | None
 create table bad (a int collate "C");
--- @open: position: '26' | None
 create table bad (a text collate "nosuch");
 create table bad (a int[3][, b int);
 create table bad (a int,);
@@ -105,7 +102,6 @@ create table bad (primary key (a));
 create table bad (a int) inherits (nosuch);
 -- @differs: declarative partitioning is not supported: tables are spread by hash of the key
 create table bad (a int) partition by range (nosuch);
--- @open: position: None | '28'
 create table bad (a serial default 1);
 create table bad (a text generated always as identity);
 drop table nosuch;

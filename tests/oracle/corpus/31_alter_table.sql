@@ -68,7 +68,6 @@ alter table nopk_bu rename to nopk_bx;
 alter table nosuch add column x int;
 alter table a2 add column vv int;
 alter table a2 add column x nosuch;
--- @open: position: None | '41'
 alter table a2 add column x int default 'a';
 alter table a2 add column x int not null;
 alter table a2 drop column nosuch;
@@ -78,24 +77,19 @@ alter table a2 rename column id to vv;
 alter table a2 rename to nopk;
 alter table a2 rename constraint nosuch to x;
 alter table a2 alter column nosuch set default 1;
--- @open: position: None | '44'
 alter table a2 alter column nn set default 'x';
 alter table a2 alter column nn type date;
 alter table a2 alter column vv type int;
 alter table a2 alter column vv type int using vv::int;
--- @open: position: None | '37'
 alter table a2 alter column nn type nosuch;
 alter table a2 alter column id drop not null;
 alter table a2 add primary key (nn);
--- @open: position: None | '40'
 alter table a2 add constraint x check (nosuch > 1);
 alter table a2 add constraint x check (nn > 1000);
--- @open: position: None | '20'
 alter table a2 add constraint x unique (nosuch);
 alter table a2 drop constraint nosuch;
 alter table a2 validate constraint nosuch;
 alter table a2 alter column id add generated always as identity, alter column id add generated always as identity;
--- @open: sqlstate: 22023 identity column type must be smallint, integer, or bigint at None | 55000 column "vv" of relation "a2" must be declared NOT NULL befor
 alter table a2 alter column vv add generated always as identity;
 alter table a2 alter column nn drop identity;
 alter table a2 set schema nosuch;

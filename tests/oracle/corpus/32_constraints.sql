@@ -40,42 +40,30 @@ create table c4 (a int unique deferrable initially deferred, b int unique deferr
 insert into c4 values (1, 1), (2, 2);
 update c4 set a = a + 1;
 begin;
--- @open: sqlstate: no error | 23505 duplicate key value violates unique constraint "c4_a_key" at None
 insert into c4 values (3, 3);
--- @open: sqlstate: no error | 25P02 current transaction is aborted, commands ignored until end of transaction block at None
 insert into c4 values (3, 4);
--- @open: sqlstate: no error | 25P02 current transaction is aborted, commands ignored until end of transaction block at None
 update c4 set a = 4 where b = 4;
--- @open: sqlstate: 23505 duplicate key value violates unique constraint "c4_a_key" at None | no error
 commit;
 select * from c4 order by b;
 begin;
 insert into c4 values (4, 5);
 commit;
 begin;
--- @open: sqlstate: no error | 23505 duplicate key value violates unique constraint "c4_a_key" at None
 insert into c4 values (4, 6);
--- @open: sqlstate: 23505 duplicate key value violates unique constraint "c4_a_key" at None | 25P02 current transaction is aborted, commands ignored until end o
 set constraints all immediate;
 rollback;
 begin;
 set constraints c4_b_key deferred;
--- @open: sqlstate: no error | 23505 duplicate key value violates unique constraint "c4_b_key" at None
 insert into c4 values (9, 1);
--- @open: sqlstate: no error | 25P02 current transaction is aborted, commands ignored until end of transaction block at None
 update c4 set b = 10 where a = 9;
--- @open: tag: COMMIT | ROLLBACK
 commit;
--- @open: sqlstate: 23505 duplicate key value violates unique constraint "c4_b_key" at None | no error
 insert into c4 values (20, 10);
--- @open: sqlstate: 42704 constraint "nosuch" does not exist at None | no error
 set constraints nosuch deferred;
 create table c5 (a int primary key deferrable initially immediate, b int);
 insert into c5 values (1, 1), (2, 2), (3, 3);
 update c5 set a = a + 1;
 update c5 set a = 3;
 select * from c5 order by a;
--- @open: sqlstate: 55000 ON CONFLICT does not support deferrable unique constraints/exclusion constraints as arbiters at None | 42P10 there is no unique or exc
 insert into c5 values (2, 9) on conflict (a) do nothing;
 create table c6 (v varchar(3) check (v <> 'bad'), n numeric(3,1) not null check (n > 0));
 insert into c6 values ('bad', 1);

@@ -83,7 +83,6 @@ create table p2 (id int primary key, v int, w text);
 create table bad (a int references nosuch);
 create table bad (a int references p2 (nosuch));
 create table bad (a int references p2 (v));
--- @open: message: 'there is no unique constraint matching given keys for referenced table "p2"' | 'number of referencing and referenced columns for foreign key
 create table bad (a int references p2 (id, v));
 create table bad (a text references p2);
 create table bad (a int, b int, foreign key (a, b) references p2);
@@ -94,7 +93,6 @@ create table bad (a int references p2 match partial);
 create table bad (a int references);
 create table bad (a int, foreign key a references p2);
 create table bad (a int, foreign key (a) references p2 on update set null (a));
--- @open: sqlstate: 42703 column "b" referenced in foreign key constraint does not exist at None | 42P10 column "b" referenced in ON DELETE SET action must be p
 create table bad (a int, foreign key (a) references p2 on delete set null (b));
 create table bad (a int references f6);
 create view pv as select * from p2;

@@ -12,7 +12,6 @@ select nextval('s4'), nextval('s4');
 select nextval('s4');
 select setval('s1', 10), nextval('s1'), setval('s1', 20, false), nextval('s1');
 select last_value, is_called from s1;
--- @open: rows: [['s1', 'bigint', '1', '1', '9223372036854775807', '1', 'f', '1', '20'], ['s2', 'smallint', '10', '10', '25', '5', 't', '1', '10'], ['s3', 'bigi
 select sequencename, data_type, start_value, min_value, max_value, increment_by, cycle, cache_size, last_value from pg_sequences order by sequencename;
 alter sequence s1 restart with 100;
 select nextval('s1');
@@ -36,7 +35,6 @@ insert into q2 (id, v) overriding user value values (5, 'z') returning *;
 insert into q2 (b, v) values (77, 'w') returning *;
 insert into q2 (id, v) values (default, 'v') returning id;
 update q2 set id = default where v = 'x' returning id;
--- @open: columns: [['is_identity', 1043, -1, 7], ['identity_generation', 1043, -1, -1], ['identity_start', 1043, -1, -1], ['identity_increment', 1043, -1, -1]]
 select is_identity, identity_generation, identity_start, identity_increment from information_schema.columns where table_name = 'q2' order by ordinal_position;
 create table q3 (a bigserial, b smallserial, c serial2, d serial8);
 insert into q3 default values returning *;
@@ -61,7 +59,6 @@ create sequence s6;
 select currval('s6');
 select setval('s6', 0);
 select setval('s4', 3000000000);
--- @open: sqlstate: XX000 could not open relation with OID 5 at None | 42P01 could not open relation with OID 5 at None
 select nextval(5);
 select nextval();
 select setval('s6', 'x');

@@ -3,9 +3,7 @@ create schema app;
 create schema if not exists app;
 create schema authorization nodedb;
 create schema other authorization nodedb;
--- @open: sqlstate: no error | 42P01 relation "ft" does not exist at 80
 create schema full_one create table ft (a int) create view fv as select a from ft;
--- @open: sqlstate: no error | 42P01 relation "full_one.fv" does not exist at 15
 select * from full_one.fv;
 create table app.t (a int);
 insert into app.t values (1);
@@ -25,7 +23,6 @@ select 'app.t2'::regclass;
 select current_schema, current_schemas(true);
 set search_path = nosuch;
 select current_schema();
--- @open: position: '14' | None
 create table nowhere (a int);
 select 1 + 1, upper('x');
 set search_path = 'app', "$user";
@@ -34,13 +31,11 @@ reset search_path;
 show search_path;
 alter schema other rename to renamed;
 alter schema renamed owner to nodedb;
--- @open: tag: SELECT 6 | SELECT 5
 select nspname from pg_namespace where nspname !~ '^pg_' order by 1;
 select schema_name from information_schema.schemata where schema_name in ('app', 'renamed', 'public') order by 1;
 create view app.v as select * from app.t;
 drop schema app;
 drop schema app restrict;
--- @open: sqlstate: no error | 3F000 schema "full_one" does not exist at None
 drop schema renamed, full_one cascade;
 drop schema if exists renamed, nosuch;
 drop schema app cascade;
@@ -79,9 +74,7 @@ alter schema public;
 create database corpus_36;
 create database bad owner nosuch;
 create database bad template nosuch;
--- @open: sqlstate: 42704 nope is not a valid encoding name at 21 | 22023 encoding "nope" does not match locale "C.UTF-8" at None
 create database bad encoding 'nope';
--- @open: sqlstate: 22023 invalid connection limit: -5 at None | no error
 create database bad connection limit -5;
 create database bad nosuch = 1;
 create database bad owner nodedb owner nodedb;

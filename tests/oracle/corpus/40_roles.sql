@@ -30,9 +30,7 @@ revoke r40_a from r40_bb;
 revoke r40_a from r40_bb;
 revoke admin option for r40_a from r40_g;
 select pg_has_role('r40_c', 'r40_a', 'member'), pg_has_role('r40_bb', 'r40_a', 'usage'), pg_has_role('r40_f', 'r40_a', 'member');
--- @open: tag: ALTER ROLE | GRANT ROLE
 alter group r40_e add user r40_c;
--- @open: tag: ALTER ROLE | REVOKE ROLE
 alter group r40_e drop user r40_c;
 set role r40_c;
 select current_user, session_user, current_role, user;
@@ -91,7 +89,6 @@ alter role r40_a rename to r40_c;
 alter role nodedb rename to other;
 alter role r40_a nosuch;
 alter role;
--- @open: message: 'syntax error at end of input' | 'syntax error at or near "rename"'
 alter role r40_a rename;
 drop role nosuch;
 drop role r40_a, nosuch;

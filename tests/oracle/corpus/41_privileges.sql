@@ -72,7 +72,6 @@ insert into mine values (2);
 delete from mine;
 select * from pt;
 reset role;
--- @open: columns: [['grantee', 19, 64, -1], ['privilege_type', 1043, -1, -1], ['is_grantable', 1043, -1, 7]] | [['grantee', 19, 64, -1], ['privilege_type', 104
 select grantee, privilege_type, is_grantable from information_schema.role_table_grants where table_name = 'mine' and grantee like 'r41%' order by 1, 2;
 select grantee, table_name, privilege_type from information_schema.table_privileges where table_name in ('pt', 'mine') and grantee like 'r41%' order by 1, 2, 3;
 select relacl from pg_class where relname = 'pt';

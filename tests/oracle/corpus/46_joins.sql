@@ -75,7 +75,6 @@ select * from ja join jb on row_number() over () = 1;
 select * from nofunc(1);
 select * from ja where jb.id = 1;
 select * from generate_series(1, 2) as g(a, b);
--- @open: position: '36' | '15'
 select * from unnest(array[1]) as (a int);
 select * from (values (1), (2, 3)) v;
 select * from (values ()) v;

@@ -2,14 +2,12 @@
 create table ex (id int primary key, v text);
 explain (nosuch) select 1;
 explain (format yamlx) select 1;
--- @open: sqlstate: 42601 format requires a parameter at None | 22023 unrecognized value for EXPLAIN option "format": "None" at 10
 explain (format) select 1;
 explain (analyze maybe) select 1;
 explain (timing) select 1;
 explain (wal) select 1;
 explain select nosuch;
 explain select * from nosuch;
--- @open: message: 'syntax error at or near "int"' | 'syntax error at or near "table"'
 explain create table x (a int);
 explain begin;
 explain;

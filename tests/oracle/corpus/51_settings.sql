@@ -122,7 +122,6 @@ set max_connections = 5;
 set port = 1;
 set shared_buffers = '1GB';
 set datestyle = 'iso, iso, nope';
--- @open: message: 'invalid value for parameter "intervalstyle": ""' | 'invalid value for parameter "IntervalStyle": ""'
 set intervalstyle = '';
 set timezone = '';
 set session_authorization = nosuch;

@@ -32,7 +32,6 @@ declare c3 no scroll cursor without hold for values (1, 'a'), (2, 'b');
 fetch all from c3;
 declare c4 insensitive cursor for select 1 as one where false;
 fetch 5 from c4;
--- @open: rows: [['c2', 't', 'f', 'f'], ['c3', 'f', 'f', 'f'], ['c4', 'f', 'f', 'f']] | [['c2', 't', 'f', 'f'], ['c3', 'f', 'f', 'f'], ['c4', 't', 'f', 'f']]
 select name, is_scrollable, is_holdable, is_binary from pg_cursors order by name;
 close all;
 -- @simple (the unnamed portal counts)
@@ -85,9 +84,7 @@ fetch prior from e4;
 rollback;
 begin;
 declare e5 cursor for select 1 / (id - 2) from cu order by id;
--- @open: sqlstate: no error | 22012 division by zero at None
 fetch 1 from e5;
--- @open: sqlstate: 22012 division by zero at None | 25P02 current transaction is aborted, commands ignored until end of transaction block at None
 fetch 1 from e5;
 rollback;
 begin;
@@ -99,7 +96,6 @@ fetch e6;
 fetch e7;
 rollback;
 fetch sideways from c1;
--- @open: message: 'syntax error at end of input' | 'syntax error at or near "from"'
 fetch from;
 fetch absolute from c1;
 fetch forward x from c1;
@@ -108,7 +104,6 @@ close;
 declare c cursor select 1;
 declare cursor for select 1;
 declare c cursor for;
--- @open: sqlstate: 42P11 cannot specify both SCROLL and NO SCROLL at None | 25P01 DECLARE CURSOR can only be used in transaction blocks at None
 declare c scroll no scroll cursor for select 1;
 declare c with hold cursor for select 1;
 move sideways in c;

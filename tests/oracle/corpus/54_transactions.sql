@@ -149,7 +149,6 @@ savepoint 5;
 start;
 start transaction now;
 end and chain;
--- @open: sqlstate: 25001 COMMIT PREPARED cannot run inside a transaction block at None | 42704 prepared transaction with identifier "nosuch" does not exist at 
 commit prepared 'nosuch';
 prepare transaction 'x';
 begin;

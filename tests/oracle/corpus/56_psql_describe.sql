@@ -43,7 +43,6 @@ comment on schema dsch is 'the schema';
 \do nosuch
 -- @differs: descriptions of built-in objects are not kept
 \dx
--- @open: psql output: CREATE OR REPLACE VIEW public.dv AS SELECT d1.id, d1.v FROM d1 WHERE d1.n > 1::numeric | CREATE OR REPLACE VIEW public.dv AS SELECT d1.id
 \sv dv
 \dD
 \db

@@ -78,7 +78,6 @@ alter role;
 alter role r with nosuch;
 alter role r set;
 alter role r set x;
--- @open: message: 'syntax error at end of input' | 'syntax error at or near "rename"'
 alter user r rename;
 alter sequence s nosuch;
 alter database d;

@@ -24,13 +24,12 @@ select conname, contype, conkey, condeferrable from pg_constraint where conrelid
 select schemaname, tablename, tableowner, hasindexes from pg_tables where schemaname = 'public' order by tablename;
 select table_name, constraint_name, constraint_type from information_schema.table_constraints where table_name = 'sf' and constraint_type <> 'CHECK' order by 2;
 select constraint_name, column_name, ordinal_position from information_schema.key_column_usage where table_name = 'sf';
--- @open: columns: [['column_name', 19, 64, -1], ['ordinal_position', 23, 4, -1], ['column_default', 1043, -1, -1], ['is_nullable', 1043, -1, 7], ['data_type', 
 select column_name, ordinal_position, column_default, is_nullable, data_type, udt_name from information_schema.columns where table_name = 'sf' order by ordinal_position;
 select table_catalog = current_database(), table_schema, table_name from information_schema.views where table_schema = 'public';
 select catalog_name = current_database(), schema_name from information_schema.schemata where schema_name = 'public';
 select count(*) > 50 from pg_class;
 select oid, typname from pg_type where oid in (16, 20, 21, 23, 25, 700, 701, 1043, 1082, 1114, 1184, 1700, 2950, 3802) order by oid;
--- @open: tag: SELECT 2 | SELECT 1
+-- @differs: public has its own OID in each database but the first one: an OID is unique in the cluster
 select nspname from pg_namespace where oid in (11, 2200) order by oid;
 select amname from pg_am where amname in ('btree', 'hash', 'heap') order by 1;
 select proname, pronargs, prorettype::regtype from pg_proc where proname in ('upper', 'lower', 'now') and pronargs < 2 and prorettype not in ('anyelement'::regtype) order by 1, 3::text;
@@ -38,7 +37,6 @@ select datname from pg_database where datname in ('template1', 'corpus_59') orde
 select tablename, indexname from pg_indexes where schemaname = 'public';
 select c.relname, n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relname = 'sf';
 select datname, usename, state from pg_stat_activity where pid = pg_backend_pid();
--- @open: sqlstate: no error | 42883 function pg_postmaster_start_time() does not exist at 8
 select pg_postmaster_start_time() < now(), hashtext('a') = hashtext('a');
 select pg_sleep(0);
 select pg_cancel_backend(0);
@@ -47,7 +45,6 @@ select pg_advisory_lock(1), pg_try_advisory_lock(2), pg_advisory_unlock(1), pg_a
 select pg_advisory_xact_lock(5), pg_try_advisory_xact_lock(6);
 select md5('x'), pg_column_size('a'::text) > 0;
 select txid_current() = txid_current(), pg_current_xact_id_if_assigned() is null or true;
--- @open: rows: [[None, None, None]] | [[None, 'default template for new databases', None]]
 select shobj_description('nodedb'::regrole, 'pg_authid'), obj_description(1, 'pg_class'), col_description('sf'::regclass, 1);
 select array_to_string(current_schemas(true), ',');
 select pg_get_serial_sequence('sf', 'id'), pg_get_function_result('upper(text)'::regprocedure), pg_get_function_arguments('left(text, int)'::regprocedure), pg_get_function_identity_arguments('now()'::regprocedure);
@@ -67,13 +64,10 @@ select pg_size_bytes('1 zB');
 select pg_size_pretty('x');
 select 'nosuch'::regclass::oid;
 select 'no such'::regclass;
--- @open: sqlstate: 42725 more than one function named "upper" at 8 | no error
+-- @differs: upper has no second form here: the one over ranges is missing, as range types are
 select 'upper'::regproc;
--- @open: position: '8' | None
 select 'upper(nosuch)'::regprocedure;
--- @open: position: '8' | None
 select 'nosuch'::regrole;
--- @open: position: '8' | None
 select 'nosuch'::regnamespace;
 select to_regclass(5);
 select current_setting(5);
@@ -88,10 +82,8 @@ set role r59_plain;
 insert into pg_namespace (nspname) values ('x');
 delete from pg_class;
 update pg_attribute set attname = 'x';
--- @open: message: 'must be owner of table pg_class' | 'permission denied: "pg_class" is a system catalog'
 drop table pg_class;
 create table pg_catalog.x (a int);
--- @open: message: 'must be owner of table pg_class' | 'permission denied: "pg_class" is a system catalog'
 alter table pg_class add column x int;
 truncate pg_class;
 reset role;
@@ -100,3 +92,14 @@ select pg_catalog.nosuch();
 select nosuch.upper('x');
 select pg_catalog.upper('x'), pg_catalog.count(*) from sf;
 drop table sf cascade;
+select hashtext('a'), hashtext(''), hashtext(null), hashtext('ein längerer Text, mehr als zwölf Bytes');
+select hashtextextended('a', 0), hashtextextended('a', 42), hashtextextended('', -1), hashtextextended(null, 1);
+select hashtext(i::text) % 7, hashtextextended(i::text, i) % 7 from generate_series(1, 12) as g(i);
+select hashtext(1);
+select hashtext('a'::varchar(3)), hashtextextended('b'::varchar(3), 7);
+-- @differs: the binary form of an anonymous row shows its integers as int8: fields keep no narrower type
+select information_schema._pg_expandarray(array[10, 20, 30]);
+select (information_schema._pg_expandarray(array['x', 'y'])).n;
+select x, n from information_schema._pg_expandarray('{3,1,2}'::int[]) order by x;
+select * from information_schema._pg_expandarray(null::int[]);
+select information_schema._pg_expandarray(5);

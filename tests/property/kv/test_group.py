@@ -18,9 +18,12 @@ from nodedb.kv.effects import (
     ClearStorage,
     CollectGarbage,
     Effects,
+    LongWrites,
     RowWrites,
     decode_effects,
     encode_effects,
+    encode_long,
+    encode_slice,
 )
 from nodedb.kv.group import DataGroup
 from nodedb.kv.keys import HEADER_BYTES, index_prefix, vshard_of
@@ -63,6 +66,52 @@ class GroupMachine(RuleBasedStateMachine):
         self.apply(RowWrites(self.now, 1, [(vshard_of(k[6:]), k, v) for k, v in changes.items()]))
         for key, payload in changes.items():
             self.versions.setdefault(key, []).append((self.now, payload))
+
+    @rule(
+        changes=st.dictionaries(
+            st.sampled_from(KEYS), st.sampled_from([b"", b"v", b"value"]), min_size=1
+        ),
+        size=st.integers(1, 4),
+        commit_after=st.integers(0, 4),
+        crash_after=st.none() | st.integers(0, 4),
+        collect_after=st.integers(0, 4),
+    )
+    def write_in_slices(
+        self,
+        changes: dict[bytes, bytes],
+        size: int,
+        commit_after: int,
+        crash_after: int | None,
+        collect_after: int,
+    ) -> None:
+        """A long entry; amid it the engine commits, garbage goes, the process ends."""
+        self.now += 1
+        changes = {k: v for k, v in changes.items() if not k.startswith(tuple(self.cleared))}
+        writes = [(vshard_of(k[6:]), k, v) for k, v in changes.items()]
+        cut = [writes[at : at + size] for at in range(0, len(writes), size)]
+        parts = [encode_slice(part) for part in cut]
+        self.log.append(encode_long(self.now, 1, [len(part) for part in cut], parts))
+        slices = self.group.apply(LongWrites(self.now, parts), len(self.log))
+        assert slices is not None
+        crashed = False
+        for number, _ in enumerate(slices):
+            before = self.expected(self.now - 1)
+            for key in KEYS:
+                if not key.startswith(tuple(self.cleared)):
+                    assert self.group.newest(key) == before.get(key)
+            if number == collect_after:
+                self.group.collect(b"\0", 9)
+            if number == commit_after:
+                self.group.save()
+                self.engine.commit()
+                self.committed = len(self.log) - 1
+            if number == crash_after and self.committed:
+                crashed = True
+                break
+        for key, payload in changes.items():
+            self.versions.setdefault(key, []).append((self.now, payload))
+        if crashed:
+            self.crash_and_replay()
 
     @rule(storage=st.sampled_from([9, 10]), index=st.sampled_from([0, 2]))
     def clear(self, storage: int, index: int) -> None:
@@ -151,6 +200,16 @@ class GroupMachine(RuleBasedStateMachine):
         found = [(key, value) for key, value in found if not key.startswith(tuple(self.cleared))]
         wanted = {k: v for k, v in self.expected(timestamp).items() if start <= k < end}
         assert found == sorted(wanted.items(), reverse=reverse)
+        if self.cleared:
+            return  # Values do not tell whose they are.
+        values: list[bytes] = []
+        following: bytes | None = start
+        while following is not None:
+            low = following
+            part, following = self.group.scan_values(low, end, timestamp, limit, 40)
+            values += part
+            assert following is None or following > low
+        assert [value[HEADER_BYTES:] for value in values] == [v for _, v in sorted(wanted.items())]
 
     @invariant()
     def counters_match_a_recount(self) -> None:

@@ -63,6 +63,25 @@ class EnginesAreEqual(RuleBasedStateMachine):
         arguments = (start, end, limit, reverse)
         assert self.real.space(name).scan(*arguments) == self.model.space(name).scan(*arguments)
 
+    @rule(
+        name=NAMES,
+        start=KEYS,
+        end=ENDS,
+        limit=st.integers(1, 30),
+        bytes_max=st.sampled_from([1, 50, 1000, 1 << 20]),
+    )
+    def scan_values(self, name, start, end, limit, bytes_max):
+        expected = [value for _, value in self.model.space(name).scan(start, end, 10_000)]
+        for space in (self.model.space(name), self.real.space(name)):
+            found, following = [], start
+            while following is not None:
+                part, after = space.scan_values(following, end, limit, bytes_max)
+                assert len(part) <= limit
+                assert after is None or (part and after > following)
+                found += part
+                following = after
+            assert found == expected
+
     @rule(name=NAMES, start=KEYS, end=ENDS)
     def seek_first(self, name, start, end):
         expected = self.model.space(name).seek_first(start, end)

@@ -66,8 +66,34 @@ def test_round_trip_and_versions(case):
     old_stored = old.encode(old_row)
     assert signature(codec.decode(old_stored)) == signature(upgraded)
     assert signature(old.decode(stored)) == signature(old_row)
-    many = codec.decode_many([stored, old_stored])
-    assert [signature(item) for item in many] == [signature(row), signature(upgraded)]
+    decode = codec.batch_decoder(None)
+    assert signature(decode([stored], 0)[0]) == signature(row)
+    assert signature(decode([b"head" + stored], 4)[0]) == signature(row)
+    assert [signature(item) for item in decode([stored, old_stored], 0)] == [
+        signature(row),
+        signature(upgraded),
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(versions(), st.sets(st.integers(0, 5)))
+def test_a_batch_decodes_at_least_the_columns_asked_for(case, columns):
+    types, row, defaults, old_count = case
+    codec = row_codec(types, defaults)
+    wanted = frozenset(n for n in columns if n < len(types))
+    old_stored = row_codec(types[:old_count], defaults[:old_count]).encode(row[:old_count])
+    upgraded = row[:old_count] + defaults[old_count:]
+    decode = codec.batch_decoder(wanted)
+    for values, expected in (
+        ([codec.encode(row)], [row]),
+        ([codec.encode(row), old_stored], [row, upgraded]),
+    ):
+        found = decode(values, 0)
+        assert len(found) == len(expected)
+        for got, whole in zip(found, expected, strict=True):
+            assert len(got) == len(types)
+            for n in wanted:
+                assert signature(got[n]) == signature(whole[n])
 
 
 def test_numeric_specials_keep_their_kind():

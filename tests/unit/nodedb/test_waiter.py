@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -181,3 +184,27 @@ def test_an_interrupt_before_the_wait_prevents_it() -> None:
         await interrupts.wait(Waiter())
 
     assert run(wait()) == [error]
+
+
+def test_a_raised_interrupt_leaves_nothing_to_the_collector() -> None:
+    """The traceback holds the statement's frames, and with them whatever memory it used."""
+    interrupts = Interrupts()
+
+    def statement() -> None:
+        memory = Held()
+        died.append(weakref.ref(memory))
+        interrupts.interrupt(ValueError("stop"))
+        interrupts.check()
+
+    died: list[weakref.ref[Held]] = []
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            statement()
+        assert died[0]() is None
+    finally:
+        gc.enable()
+
+
+class Held:
+    """Something a frame holds."""

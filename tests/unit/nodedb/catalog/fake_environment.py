@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 
 from nodedb.catalog.bootstrap import DEFAULT_DATABASE_ID, bootstrap_catalog
 from nodedb.catalog.changes import CatalogOverlay, apply_change
@@ -40,6 +41,12 @@ class FakeEnvironment:
             session_id=self.session_id,
             virtual_tables=virtual_tables(),
         )
+
+    @contextmanager
+    def search_first(self, schema):
+        before, self.search_path = self.search_path, (schema, *self.search_path)
+        yield
+        self.search_path = before
 
     def run(self, text):
         """Execute a script; returns the tags. A failing statement leaves the overlay as it was."""
@@ -84,6 +91,9 @@ class FakeEnvironment:
         return 0
 
     async def lock_table(self, table_id, mode):
+        pass
+
+    def require_unused(self, table, command):
         pass
 
     async def missing_value(self, column):

@@ -312,3 +312,31 @@ def test_random_schedules_end_with_everybody_served(seed: int) -> None:
         assert runnable, f"seed {seed}: nobody can run: an unseen deadlock"
         bench.table.release_all(chance.choice(runnable))
     assert len(bench.table) == 0
+
+
+def test_many_row_locks_are_taken_and_let_go_of_together() -> None:
+    bench = Bench(3)
+    one, two, _ = bench.owners
+    keys = [b"key %d" % n for n in range(5000)]
+    assert bench.table.claim_all(one, keys)
+    assert len(bench.table) == len(one.held) == 5000
+    for owner in (one, two):
+        assert not bench.table.claim_all(owner, [b"fresh", keys[7]])
+    assert not two.held
+    assert bench.table.try_acquire(one, 12, ACCESS_EXCLUSIVE)
+    assert bench.table.holds(one, 12, ACCESS_EXCLUSIVE)
+    assert not bench.table.holds(one, 12, ACCESS_SHARE)
+    assert not bench.table.holds(two, 12, ACCESS_EXCLUSIVE)
+    assert not bench.table.holds(one, keys[0], ACCESS_EXCLUSIVE)
+    first = bench.take(1, keys[3000])
+    second = bench.take(2, keys[3000])
+    assert first is not None
+    assert second is not None
+    bench.table.release_all(one)
+    assert first.done
+    assert not second.done
+    assert len(bench.table) == 1
+    bench.table.release_all(two)
+    assert second.done
+    bench.table.release_all(bench.owners[2])
+    assert len(bench.table) == 0

@@ -1,6 +1,6 @@
 """The write path of a single node.
 
-Order, durability before effect, refusals, failures, recovery, fault points.
+Order, durability before effect, refusals, failures, recovery.
 """
 
 from __future__ import annotations
@@ -11,22 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cluster.ids import FIRST_DATA_GROUP
+from nodedb.errors import LogCorrupted
 from nodedb.kv.effects import RowWrites, encode_effects
-from nodedb.kv.fault_points import (
-    APPLY,
-    ENGINE_COMMIT,
-    FDATASYNC,
-    LOG_WRITE,
-    SEGMENT_RECYCLE,
-    FaultFlusher,
-    FaultPoints,
-    fault_points,
-)
+from nodedb.kv.fault_points import Place
+from nodedb.kv.group import DataGroup
 from nodedb.kv.keys import index_prefix, vshard_of
 from nodedb.kv.replicator import COMMIT_BYTES, COMMIT_INTERVAL_SECONDS
 from nodedb.storage.wal import Wal
 from sql.errors import ConfigurationLimitExceeded, DiskFull
-from tests.fault.simulated_disk import PowerLoss, SimulatedDisk
 from tests.unit.nodedb.txn.simulation import SimulatedNode
 
 if TYPE_CHECKING:
@@ -55,16 +47,39 @@ def test_everything_of_a_turn_shares_one_flush_in_order() -> None:
 
 
 def test_nothing_is_visible_or_acknowledged_before_the_flush() -> None:
-    seen: list[tuple[str, Any, bool]] = []
+    is_on = False
+    seen: list[tuple[Place, Any, bool]] = []
     waiters: list[Waiter[int]] = []
     node = SimulatedNode(
-        pass_point=lambda point: seen.append((point, node.group.newest(KEY), waiters[-1].done))
+        pass_place=lambda place: (
+            is_on and seen.append((place, node.group.newest(KEY), waiters[-1].done))
+        )
     )
+    is_on = True
     waiters.append(propose(node, b"v"))
     node.schedule.run()
-    assert seen == [(LOG_WRITE, None, False), (APPLY, None, False)]
+    assert not any(done for _, _, done in seen)
+    assert [(place, value) for place, value, _ in seen] == [
+        (Place.LOG_WRITE_BEGIN, None),
+        (Place.LOG_WRITE_HEADER, None),
+        (Place.LOG_WRITE_HALF, None),
+        (Place.LOG_WRITE_LAST, None),
+        (Place.FDATASYNC_BEFORE, None),
+        (Place.FDATASYNC_AFTER, None),
+        (Place.APPLY_BEGIN, None),
+        (Place.APPLY_ENTRY, None),  # The timestamp's window.
+        (Place.APPLY_ENTRY, b"v"),
+        (Place.APPLY_END, b"v"),
+    ]
+    assert waiters[0].done
+    seen.clear()
     node.schedule.advance(COMMIT_INTERVAL_SECONDS)
-    assert [point for point, _, _ in seen[2:]] == [ENGINE_COMMIT, SEGMENT_RECYCLE]
+    assert [place for place, _, _ in seen][:4] == [
+        Place.COMMIT_BEGIN,
+        Place.COMMIT_SAVED,
+        Place.COMMIT_END,
+        Place.RECYCLE_BEGIN,
+    ]
 
 
 def test_a_full_disk_refuses_only_that_flush() -> None:
@@ -85,6 +100,61 @@ def test_a_full_disk_refuses_only_that_flush() -> None:
     assert accepted.error is None
     again = node.restarted()
     assert again.group.newest(KEY) == b"later"
+
+
+def test_what_was_refused_is_never_written() -> None:
+    node = SimulatedNode()
+    propose(node, b"small")
+    node.schedule.run()
+    node.disk.quota = 0
+    pending = node.wal.pending_bytes
+    for _ in range(5):
+        refused = propose(node, b"r" * (1 << 21))
+        node.schedule.run()
+        assert isinstance(refused.error, DiskFull)
+        assert node.wal.pending_bytes == pending
+    assert node.wal.cached_bytes() < 1 << 21
+    # What fits into the segment at hand goes on while the disk is full.
+    accepted = propose(node, b"fits")
+    node.schedule.run()
+    assert accepted.error is None
+    assert not any(b"r" * 64 in image.volatile for image in node.disk.files.values())
+    again = node.restarted()
+    assert again.group.newest(KEY) == b"fits"
+    assert again.replicator.applied_index(FIRST_DATA_GROUP) == 2
+
+
+def test_a_full_disk_at_recycling_does_not_burden_later_flushes() -> None:
+    node = SimulatedNode(segment_bytes=1 << 16)
+    propose(node, b"first", KEY)
+    node.schedule.run()
+    while len(node.wal._segments.live) < 2 or node.wal._segments.free:
+        propose(node, bytes(9000))
+        node.schedule.run()
+    node.disk.quota = 0
+    node.schedule.advance(COMMIT_INTERVAL_SECONDS)
+    node.replicator.note_local_change(1)
+    node.schedule.advance(COMMIT_INTERVAL_SECONDS)
+    assert node.fatal is None
+    assert node.wal.pending_bytes < 1000
+    node.disk.quota = 1 << 30
+    propose(node, b"later")
+    node.schedule.run()
+    assert node.restarted().group.newest(KEY) == b"later"
+
+
+def test_a_refused_transaction_leaves_no_locks_and_its_session_goes_on() -> None:
+    node = SimulatedNode()
+    node.disk.quota = 0
+    for _ in range(3):
+        transaction = node.begin()
+        key = KEY + b"big"
+        transaction.put(key, b"x" * (1 << 21), vshard_of(key[6:]))
+        with pytest.raises(DiskFull):
+            node.finish(node.transactions.commit(transaction, b"not decoded, for it is refused"))
+        node.transactions.rollback(transaction)
+    assert not node.transactions._active
+    assert node.metadata.catalog.schema_version == 0
 
 
 def test_a_refused_timestamp_window_is_asked_for_again() -> None:
@@ -143,6 +213,92 @@ def test_an_entry_that_cannot_be_applied_stops_the_node() -> None:
         node.schedule.run()
     assert node.fatal is not None
     assert not waiter.done
+
+
+def test_what_is_applied_in_part_is_never_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = SimulatedNode()
+    propose(node, b"old")
+    node.schedule.run()
+    other = KEY + b"other"
+    propose(node, b"whole", other)
+    writes = [(1, other, b"torn"), (2, KEY, b"torn")]
+    effects = RowWrites(node.transactions.allocate_timestamp(), 1, writes)
+    node.replicator.propose(FIRST_DATA_GROUP, encode_effects(effects), effects)
+    put = node.group.rows.put
+
+    def fail_at_the_last(key: bytes, value: bytes) -> None:
+        if value.endswith(b"torn") and key == KEY:
+            raise MemoryError
+        put(key, value)
+
+    monkeypatch.setattr(node.group.rows, "put", fail_at_the_last)
+    with pytest.raises(MemoryError):
+        node.schedule.run()
+    monkeypatch.undo()
+    node.replicator.close()
+    node.engine.close()
+    again = node.restarted(power_loss=False)
+    assert again.group.newest(KEY) == again.group.newest(other) == b"torn"
+    assert sum(again.group.vshard_keys) == 2
+    assert again.group.history.count() == 2
+
+
+def test_a_replay_that_fails_leaves_the_engine_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = SimulatedNode()
+    for number in range(3):
+        propose(node, b"%d" % number, KEY + bytes((number + 1,)))
+        node.schedule.run()
+    calls: list[int] = []
+    apply_payload = DataGroup.apply_payload
+
+    def fail_at_the_second(group: DataGroup, payload: bytes, index: int) -> None:
+        calls.append(index)
+        if len(calls) == 2:
+            raise LogCorrupted("00000001.wal", 0, "rotten")
+        apply_payload(group, payload, index)
+
+    monkeypatch.setattr(DataGroup, "apply_payload", fail_at_the_second)
+    with pytest.raises(LogCorrupted):
+        node.restarted(power_loss=False)
+    assert calls == [1, 2]
+    # What the failed start does on its way out: close the engine, which commits.
+    node.engine.close()
+    monkeypatch.undo()
+    again = node.restarted(power_loss=False)
+    assert sum(again.group.vshard_keys) == 3
+    assert again.group.history.count() == 0
+
+
+def test_whoever_commits_the_engine_the_counters_are_beside_the_rows() -> None:
+    node = SimulatedNode()
+    for commit in (node.engine.commit, node.engine.sync, node.engine.read_snapshot):
+        propose(node, commit.__name__.encode(), KEY + commit.__name__.encode())
+        node.schedule.run()
+        commit()
+        last = node.group.last_timestamp
+        keys = list(node.group.vshard_keys)
+        saved = DataGroup(FIRST_DATA_GROUP, node.engine)
+        assert (saved.last_timestamp, list(saved.vshard_keys)) == (last, keys)
+
+
+def test_the_log_is_replayed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = SimulatedNode()
+    for number in range(10):
+        propose(node, bytes(1000), KEY + bytes((number + 1,)))
+        node.schedule.run()
+    monkeypatch.setattr("nodedb.kv.replicator.REPLAY_BYTES", 2500)
+    sizes: list[int] = []
+    entries = Wal.entries
+
+    def watched(*arguments: Any) -> list[Any]:
+        found = entries(*arguments)
+        sizes.append(sum(len(payload) for _, _, payload in found))
+        return found
+
+    monkeypatch.setattr(Wal, "entries", watched)
+    again = node.restarted(keep_last_commit=False)
+    assert max(sizes) <= 2500
+    assert sum(again.group.vshard_keys) == 10
 
 
 def test_an_entry_beyond_the_logs_limit_is_refused_before_it_is_queued(
@@ -209,45 +365,3 @@ def test_a_clean_close_leaves_nothing_to_replay() -> None:
     assert node.group.newest(KEY) == b"pending"
     node.replicator.flush()
     node.replicator.commit()
-
-
-def test_the_nth_passing_of_the_planned_point_is_fatal() -> None:
-    hits: list[int] = []
-    points = FaultPoints("apply:3", lambda: hits.append(1))
-    for _ in range(2):
-        points(APPLY)
-        points(LOG_WRITE)
-    assert hits == []
-    points(APPLY)
-    points(APPLY)
-    assert hits == [1]
-
-
-@pytest.mark.parametrize(
-    "plan", ["apply", "apply:", "apply:0", "apply:-1", "nowhere:1", ":1", "apply:x"]
-)
-def test_a_plan_that_does_not_read_is_an_error(plan: str) -> None:
-    with pytest.raises(ValueError, match="NODEDB_FAULT_KILL"):
-        fault_points({"NODEDB_FAULT_KILL": plan})
-
-
-def test_without_a_plan_there_are_no_points() -> None:
-    assert fault_points({}) is None
-    assert fault_points({"NODEDB_FAULT_KILL": ""}) is None
-
-
-def test_the_flushers_point_lies_between_write_and_sync() -> None:
-    disk = SimulatedDisk(3)
-    passed: list[str] = []
-
-    def stop(point: str) -> None:
-        passed.append(point)
-        raise PowerLoss
-
-    wal = Wal(disk, segment_bytes=1 << 16, flusher=FaultFlusher(stop))
-    syncs = disk.sync_count
-    wal.append_entries(1, ((1, 1, b"payload"),))
-    with pytest.raises(PowerLoss):
-        wal.flush()
-    assert passed == [FDATASYNC]
-    assert disk.sync_count - syncs <= 1

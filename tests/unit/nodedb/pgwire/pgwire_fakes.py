@@ -109,6 +109,36 @@ def columns_of(text: str) -> tuple[ResultColumn, ...] | None:
     return None
 
 
+class FakeStep:
+    """A step that answers as it is told.
+
+    The answer ``declines``, or waits for the session's gate when ``commits``; then ``error``, if
+    there is one, is what finishing raises.
+    """
+
+    def __init__(self, session: "FakeSession", answer: Any) -> None:
+        self._session = session
+        self._answer = answer
+        self.columns = answer.columns
+        self.rows = answer.rows
+        self.tag = answer.tag
+
+    def run(self, values: Any, formats: Any) -> Any:
+        self._session.log.append(f"step {list(values)} {list(formats)}")
+        return self.run_with(())
+
+    def run_with(self, parameters: Any) -> Any:
+        del parameters
+        if self._answer.declines:
+            return None
+        return self._session.gate if self._answer.commits else True
+
+    def finish(self) -> None:
+        self._session.log.append("finish")
+        if self._answer.error is not None:
+            raise self._answer.error
+
+
 class FakeSession:
     """See the module. ``log`` holds the calls that change state, in order."""
 
@@ -148,23 +178,30 @@ class FakeSession:
         taken, self.notifications = self.notifications, []
         return taken
 
-    def execute_at_once(self, statement: str, values: Any, formats: Any) -> Any:
-        """Answer the statements named in ``at_once``; all others go the ordinary way."""
-        del values, formats
-        return self.at_once.get(statement)
+    @property
+    def has_asynchronous(self) -> bool:
+        return bool(self.notices or self.notifications or self.changes)
+
+    def step(self, name: str) -> Any:
+        """Return the step of a statement named in ``at_once``."""
+        answer = self.at_once.get(name)
+        return None if answer is None else FakeStep(self, answer)
+
+    def query_step(self, text: str) -> Any:
+        step = self.step(text)
+        return None if step is None else (step, ())
 
     async def execute_in_one_step(self, statement: str, values: Any, formats: Any) -> Any:
         """Answer the statements named in ``in_one_step``; an exception there is raised."""
         del values, formats
         answer = self.in_one_step.get(statement)
+        if answer is not None:
+            self.log.append(f"one step {statement}")
         if isinstance(answer, Exception):
             raise answer
         if answer is not None and "waits" in statement:
             await self.interrupts.wait(self.gate)
         return answer
-
-    def query_at_once(self, text: str) -> Any:
-        return self.at_once.get(text)
 
     def simple_statements(self, text: str) -> list[str]:
         statements = [part.strip() for part in text.split(";") if part.strip()]

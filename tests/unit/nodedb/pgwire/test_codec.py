@@ -204,3 +204,38 @@ def test_every_message_class_has_a_decoder_and_a_handler() -> None:
     assert len(classes) == len(_DECODERS) + 2
     inline = {m.Bind, m.Execute, m.DescribePortal, m.Sync}
     assert classes - inline == set(Harness().connection._handlers)
+
+
+def test_copy_data_comes_out_together() -> None:
+    bodies = [b"one\n", b"", b"three\n" * 100]
+    data = b"".join(frame("d", body) for body in bodies)
+    decoder = FrontendDecoder()
+    for cut in range(len(data) + 1):
+        decoder.feed(data[:cut])
+        found = decoder.take_copy_data()
+        assert len(found) == sum(
+            cut >= len(b"".join(frame("d", body) for body in bodies[: n + 1])) for n in range(3)
+        )
+        while isinstance(message := decoder.next_message(), m.CopyData):
+            found.append(message.data)
+        decoder.feed(data[cut:])
+        while (more := decoder.take_copy_data()) or isinstance(
+            message := decoder.next_message(), m.CopyData
+        ):
+            found += more or [message.data]
+        assert found == bodies
+        assert decoder.buffered_bytes == 0
+    decoder.feed(data + COPY_DONE)
+    assert decoder.take_copy_data() == bodies
+    assert decoder.take_copy_data() == []
+    assert isinstance(decoder.next_message(), m.CopyDone)
+
+
+def test_copy_data_of_a_bad_length_is_left_to_the_ordinary_way() -> None:
+    for length in (b"\0\0\0\3", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff"):
+        decoder = FrontendDecoder()
+        decoder.feed(frame("d", b"x") + b"d" + length + b"yyyy")
+        assert decoder.take_copy_data() == [b"x"]
+        assert decoder.take_copy_data() == []
+        with pytest.raises(FatalError):
+            decoder.next_message()

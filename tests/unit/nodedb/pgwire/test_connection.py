@@ -24,6 +24,7 @@ from pgwire_fakes import (
 from nodedb.pgwire.config import PgWireSettings
 from nodedb.pgwire.errors import ConnectionLost, FatalError
 from nodedb.session.api import Result
+from nodedb.waiter import Waiter
 from sql.errors import (
     AdminShutdown,
     CannotConnectNow,
@@ -441,6 +442,9 @@ class AtOnce(NamedTuple):
     columns: Any
     rows: list[Any]
     tag: str
+    commits: bool = False
+    declines: bool = False
+    error: Exception | None = None
 
 
 SEVEN = AtOnce(ONE, [(7,)], "SELECT 1")
@@ -468,8 +472,6 @@ def test_a_prepared_execution_answered_at_once(
     source: str, answer: AtOnce, with_describe: bool
 ) -> None:
     harness = Harness().login()
-    if source == "at_once" and answer is WRITTEN:
-        source = "in_one_step"
     getattr(harness.session, source)["p"] = answer
     described = describe_request("P") if with_describe else b""
     lines = harness.send(bind("p") + described + execute() + SYNC + query("tag NEXT"))
@@ -477,7 +479,8 @@ def test_a_prepared_execution_answered_at_once(
     rows = ["DataRow"] * len(answer.rows)
     expected = ["BindComplete", *shape, *rows, "CommandComplete", "ReadyForQuery"]
     assert [line.split()[0] for line in lines] == [*expected, "CommandComplete", "ReadyForQuery"]
-    assert harness.session.log == ["simple tag NEXT last", "sync"]
+    ran = "step [] []" if source == "at_once" else "one step p"
+    assert harness.session.log == [ran, "simple tag NEXT last", "sync"]
 
 
 @pytest.mark.parametrize(
@@ -522,6 +525,191 @@ def test_input_that_comes_while_the_short_cut_waits() -> None:
         "CommandComplete B",
         "ReadyForQuery I",
     ]
+
+
+def execution(statement: str, **more: Any) -> bytes:
+    """Return the packet of a prepared execution, as libpq sends it."""
+    return bind(statement, **more) + describe_request("P") + execute() + SYNC
+
+
+class Fed:
+    """Counts the messages that the decoder, hence the coroutine, got to see."""
+
+    def __init__(self, harness: Harness) -> None:
+        self._feed = harness.connection._feed
+        self.count = 0
+        harness.connection._feed = self
+
+    def __call__(self, data: bytes) -> None:
+        self.count += 1
+        self._feed(data)
+
+
+PACKET_ANSWER = [
+    "BindComplete",
+    "RowDescription",
+    "DataRow",
+    "CommandComplete",
+    "ReadyForQuery",
+]
+
+
+def first_words(lines: list[str]) -> list[str]:
+    return [line.split()[0] for line in lines]
+
+
+def test_a_known_packet_is_answered_without_the_coroutine() -> None:
+    harness = Harness().login()
+    harness.session.at_once["p"] = SEVEN
+    first = harness.send(execution("p", parameters=[b"1"]))
+    fed = Fed(harness)
+    assert first_words(first) == PACKET_ANSWER
+    for parameters in ([b"1"], [b"12345"], [b""], [None]):
+        assert harness.send(execution("p", parameters=parameters)) == first
+    assert fed.count == 0
+    assert harness.session.log[1:] == [
+        "step [b'1'] []",
+        "step [b'12345'] []",
+        "step [b''] []",
+        "step [None] []",
+    ]
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        pytest.param(execution("p", parameters=[b"1", b"2"]), id="another count"),
+        pytest.param(execution("p", parameters=[b"1"], formats=[1]), id="formats"),
+        pytest.param(execution("p", parameters=[b"1"], result_formats=[1]), id="result format"),
+        pytest.param(execution("p", parameters=["\u00e9".encode()]), id="text to be checked"),
+        pytest.param(bind("p", parameters=[b"1"]) + execute() + SYNC, id="no describe"),
+        pytest.param(execution("p", parameters=[b"1"]) * 2, id="two of them"),
+        pytest.param(execution("q", parameters=[b"1"]), id="another statement"),
+    ],
+)
+def test_any_other_packet_goes_to_the_coroutine(packet: bytes) -> None:
+    harness = Harness().login()
+    harness.session.at_once["p"] = harness.session.at_once["q"] = SEVEN
+    harness.send(execution("p", parameters=[b"1"]))
+    fed = Fed(harness)
+    lines = harness.send(packet)
+    assert fed.count == 1
+    assert first_words(lines)[-2:] == ["CommandComplete", "ReadyForQuery"]
+
+
+@pytest.mark.parametrize("length", [-2, 0, 1, 3, 4, 1000, 2**31 - 1])
+def test_a_packet_whose_parameter_lies_about_its_length(length: int) -> None:
+    """However it fits the known frame, it is refused, or answered, as without the short cut."""
+    packet = bytearray(execution("p", parameters=[b"12"]))
+    at = packet.index(b"\0\0\0\x0212")
+    packet[at : at + 4] = length.to_bytes(4, "big", signed=True)
+    plain = Harness().login()
+    plain.session.at_once["p"] = SEVEN
+    expected = plain.send(bytes(packet))
+    harness = Harness().login()
+    harness.session.at_once["p"] = SEVEN
+    harness.send(execution("p", parameters=[b"12"]))
+    assert harness.send(bytes(packet)) == expected
+    assert expected[0].startswith("ErrorResponse")
+
+
+def test_a_step_that_declines_goes_the_ordinary_way() -> None:
+    harness = Harness().login()
+    harness.session.at_once["p"] = SEVEN
+    harness.send(execution("p"))
+    harness.session.at_once["p"] = SEVEN._replace(declines=True)
+    known = harness.connection._templates[b"p"].step
+    known._answer = SEVEN._replace(declines=True)  # type: ignore[attr-defined]  # a FakeStep
+    harness.session.in_one_step["p"] = WRITTEN
+    assert "CommandComplete INSERT 0 1" in harness.send(execution("p"))
+
+
+@pytest.mark.parametrize("request_", [execution("p"), query("p")])
+def test_a_commit_is_answered_when_it_is_durable(request_: bytes) -> None:
+    harness = Harness().login()
+    harness.session.at_once["p"] = WRITTEN._replace(commits=True)
+    for _ in range(2):  # through the coroutine, then without
+        harness.session.gate = Waiter()
+        assert harness.send(request_) == []
+        assert not harness.connection.is_idle
+        assert harness.send(query("tag NEXT")) == []
+        harness.session.gate.set_result(1)
+        lines = describe(harness.io.take())
+        assert lines[-4:] == [
+            "CommandComplete INSERT 0 1",
+            "ReadyForQuery I",
+            "CommandComplete NEXT",
+            "ReadyForQuery I",
+        ]
+        assert harness.connection.is_idle
+
+
+def test_a_commit_that_fails_is_one_error_and_the_connection_goes_on() -> None:
+    harness = Harness().login()
+    refused = SerializationFailure("could not serialize access")
+    harness.session.at_once["p"] = WRITTEN._replace(commits=True)
+    harness.session.gate.set_result(None)
+    harness.send(execution("p"))
+    fed = Fed(harness)
+    known = harness.connection._templates[b"p"].step
+    known._answer = WRITTEN._replace(commits=True, error=refused)  # type: ignore[attr-defined]
+    harness.session.gate = Waiter()
+    assert harness.send(execution("p")) == []
+    harness.session.gate.set_error(refused)
+    lines = describe(harness.io.take())
+    assert "C='40001'" in lines[0]
+    assert lines[1:] == ["ReadyForQuery I"]
+    assert fed.count == 0
+    assert harness.send(query("tag NEXT")) == ["CommandComplete NEXT", "ReadyForQuery I"]
+
+
+def test_a_client_that_leaves_amid_its_commit() -> None:
+    harness = Harness().login()
+    harness.session.at_once["p"] = WRITTEN._replace(commits=True)
+    harness.send(query("p"))
+    harness.connection.lost()
+    assert not harness.session.is_closed
+    harness.session.gate.set_result(None)
+    assert harness.session.is_closed
+    assert harness.ended == 1
+
+
+def test_terminate_amid_a_commit_waits_for_it() -> None:
+    harness = Harness().login()
+    harness.session.at_once["p"] = WRITTEN._replace(commits=True)
+    harness.send(query("p"))
+    harness.connection.terminate(SHUTDOWN)
+    assert describe(harness.io.take()) == []
+    harness.session.gate.set_result(None)
+    lines = describe(harness.io.take())
+    assert lines == ["CommandComplete INSERT 0 1", "ReadyForQuery I", FATAL_57P01]
+
+
+def test_a_packet_amid_a_copy_is_no_statement() -> None:
+    harness = Harness().login()
+    harness.session.at_once["p"] = SEVEN
+    harness.send(execution("p"))
+    harness.send(query("copy in"))
+    steps = len(harness.session.log)
+    lines = harness.send(execution("p"))
+    assert lines[0].startswith("ErrorResponse")
+    assert not [entry for entry in harness.session.log[steps:] if entry.startswith("step")]
+
+
+def test_a_packet_is_skipped_after_an_error_up_to_sync() -> None:
+    harness = Harness().login()
+    harness.session.at_once["p"] = SEVEN
+    harness.send(execution("p"))
+    harness.send(bind("nosuch"))
+    assert first_words(harness.send(execution("p"))) == ["ReadyForQuery"]
+
+
+def test_notices_of_a_step_come_before_ready() -> None:
+    harness = Harness().login()
+    harness.session.at_once["p"] = SEVEN
+    harness.send(execution("p"))
+    harness.session.changes = [("TimeZone", "UTC")]
+    assert first_words(harness.send(execution("p")))[-2:] == ["ParameterStatus", "ReadyForQuery"]
 
 
 def test_terminate_amid_output_that_waits_for_room() -> None:

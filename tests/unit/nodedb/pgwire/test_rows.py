@@ -8,6 +8,7 @@ from pgwire_fakes import FakeFormat, Harness, describe, query
 
 from nodedb.pgwire import backend
 from nodedb.pgwire.rows import depends_on_settings, row_encoder
+from nodedb.pgwire.shapes import Shapes
 from nodedb.session.api import ResultColumn
 from sql.types import catalog
 from sql.types.base import SqlType
@@ -67,22 +68,21 @@ def test_settings_count_only_for_types_they_shape() -> None:
 
 
 def test_a_changed_setting_changes_the_text_of_known_columns() -> None:
-    harness = Harness().login()
     columns = (ResultColumn("b", catalog.BYTEA),)
-    connection, session = harness.connection, harness.session
+    shapes, settings = Shapes(), FakeFormat()
     out = bytearray()
-    connection._shape(session, columns, (0,)).encode([(b"\0a",)], out)
-    session.format.bytea_output = "escape"
-    connection._shape(session, columns, (0,)).encode([(b"\0a",)], out)
+    shapes.find(settings, columns, (0,)).encode([(b"\0a",)], out)
+    settings.bytea_output = "escape"
+    shapes.find(settings, columns, (0,)).encode([(b"\0a",)], out)
     assert describe(bytes(out)) == ["DataRow '\\\\x0061'", "DataRow '\\\\000a'"]
 
 
 def test_the_same_columns_in_another_format_are_another_shape() -> None:
-    harness = Harness().login()
     columns = (ResultColumn("n", catalog.INT4),)
-    text = harness.connection._shape(harness.session, columns, (0,))
-    assert harness.connection._shape(harness.session, columns, [0]) is text
-    binary = harness.connection._shape(harness.session, columns, (1,))
+    shapes, settings = Shapes(), FakeFormat()
+    text = shapes.find(settings, columns, (0,))
+    assert shapes.find(settings, columns, [0]) is text
+    binary = shapes.find(settings, columns, (1,))
     out = bytearray()
     binary.encode([(1,)], out)
     assert describe(bytes(out)) == [r"DataRow '\x00\x00\x00\x01'"]
@@ -90,9 +90,11 @@ def test_the_same_columns_in_another_format_are_another_shape() -> None:
 
 def test_shapes_are_bounded() -> None:
     harness = Harness().login()
-    for _ in range(1200):
-        harness.connection._shape(harness.session, (ResultColumn("n", catalog.INT4),), (0,))
-    assert len(harness.connection._shapes) <= 512
+    shapes, settings = Shapes(), FakeFormat()
+    kept = [(ResultColumn("n", catalog.INT4),) for _ in range(1200)]
+    for columns in kept:
+        shapes.find(settings, columns, (0,))
+    assert len(shapes._shapes) <= 512
     assert harness.send(query("select 1"))[1] == "DataRow '1'"
 
 

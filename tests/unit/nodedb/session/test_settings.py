@@ -188,3 +188,49 @@ def test_every_variable_has_a_default_that_it_accepts() -> None:
         except SqlError:
             # Sentinels outside the range that may be set: -1 for "computed", versions.
             assert settings.get(name) in ("-1", "150000", "100", "0"), name
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("intervalstyle", "roman", 'invalid value for parameter "intervalstyle": "roman"'),
+        ("INTERVALSTYLE", "x", 'invalid value for parameter "INTERVALSTYLE": "x"'),
+        ("Work_Mem", "x", 'invalid value for parameter "Work_Mem": "x"'),
+        ("Enable_SeqScan", "x", 'parameter "Enable_SeqScan" requires a Boolean value'),
+        ("timezone", "nosuch", 'invalid value for parameter "TimeZone": "nosuch"'),
+        ("datestyle", "x", 'invalid value for parameter "DateStyle": "x"'),
+    ],
+)
+def test_messages_name_a_parameter_as_postgresql_does(name: str, value: str, message: str) -> None:
+    """A value's form is judged under the name as written, its meaning under the variable's own."""
+    with pytest.raises(InvalidParameterValue) as caught:
+        make().set(name, value, local=False)
+    assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("INTERVAL '+02:00' hour to minute", "<+02>-02"),
+        ("INTERVAL '-02:30' HOUR TO MINUTE", "<-02:30>+02:30"),
+        ("interval '2'", "<+00:00:02>-00:00:02"),
+        ("INTERVAL '2' minute", "<+00:02>-00:02"),
+        ("INTERVAL '02:00:30'", "<+02:00:30>-02:00:30"),
+    ],
+)
+def test_an_interval_is_a_time_zone(value: str, shown: str) -> None:
+    settings = make()
+    settings.set("timezone", value, local=False)
+    assert settings.show("timezone") == shown
+    assert settings.format.time_zone == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "unit"),
+    [("INTERVAL '1 month'", "1 mon", "months"), ("INTERVAL '1 day'", "1 day", "days")],
+)
+def test_a_time_zone_has_no_days(value: str, shown: str, unit: str) -> None:
+    with pytest.raises(InvalidParameterValue) as caught:
+        make().set("timezone", value, local=False)
+    assert caught.value.message == f'invalid value for parameter "TimeZone": "INTERVAL \'{shown}\'"'
+    assert caught.value.detail == f"Cannot specify {unit} in time zone interval."

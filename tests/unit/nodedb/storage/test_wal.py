@@ -375,6 +375,82 @@ class TestRecycling:
         wal.flush()
         assert open_wal(disk).last_index(1) == 16
 
+    def test_discarded_entries_are_never_written(self):
+        disk = SimulatedDisk(1, quota=SEGMENT)
+        wal = filled(disk, 12)
+        append(wal, 2, 1)
+        wal.set_hard_state(1, 7, 0, 12)
+        mark = wal.mark()
+        append(wal, 1, 13, 14, size=3 * BLOCK_BYTES)
+        append(wal, 2, 2)
+        append(wal, 1, 15)
+        with pytest.raises(DiskFull):
+            wal.flush()
+        wal.discard(mark)
+        assert (wal.last_index(1), wal.last_index(2)) == (12, 1)
+        assert wal.needs_flush
+        append(wal, 1, 13, term=8)
+        wal.flush()
+        assert b"1/14" not in image(disk)
+        for log in (wal, open_wal(disk)):
+            assert log.entries(1, 13, 14) == [(13, 8, payload(1, 13))]
+            assert log.entries(2, 1, 2) == [(1, 1, payload(2, 1))]
+            assert log.hard_state(1) == HardState(7, 0, 12)
+
+    def test_discarding_leaves_the_accounts_as_they_were(self):
+        wal = filled(SimulatedDisk(1), 3)
+        mark = wal.mark()
+        before = (wal.pending_bytes, wal.cached_bytes(), wal.needs_flush)
+        append(wal, 1, 4, 5, 6)
+        append(wal, 5, 1)
+        wal.discard(mark)
+        assert (wal.pending_bytes, wal.cached_bytes(), wal.needs_flush) == before
+        assert wal._batch.live_bytes == 0
+
+    def test_only_entries_can_be_discarded(self):
+        wal = filled(SimulatedDisk(1), 3)
+        mark = wal.mark()
+        wal.set_hard_state(1, 2, 0, 0)
+        with pytest.raises(AssertionError):
+            wal.discard(mark)
+        mark = wal.mark()
+        wal.flush()
+        with pytest.raises(AssertionError):
+            wal.discard(mark)
+
+    def test_recycling_on_a_full_disk_changes_nothing(self):
+        disk = SimulatedDisk(1, quota=2 * SEGMENT)
+        wal = open_wal(disk)
+        append(wal, 2, 1, size=3 * BLOCK_BYTES)
+        wal.flush()
+        for index in range(1, 24):
+            append(wal, 1, index)
+            wal.flush()
+        wal.compact(1, 23)
+        pending = wal.pending_bytes
+        with pytest.raises(DiskFull):
+            wal.recycle()
+        assert wal.pending_bytes == pending
+        append(wal, 1, 24)
+        wal.flush()
+        disk.quota *= 2
+        assert wal.recycle() == 2
+        log = open_wal(disk)
+        assert log.entries(2, 1, 2) == [(1, 1, payload(2, 1, 3 * BLOCK_BYTES))]
+        assert log.entries(1, 24, 25) == [(24, 1, payload(1, 24))]
+
+    def test_a_segment_opened_in_vain_leaves_no_gap(self):
+        disk = SimulatedDisk(1)
+        wal = filled(disk, 14)
+        wal._find_room(2 * BLOCK_BYTES)
+        assert wal._segments.live[-1].tail == 0
+        append(wal, 1, 15, size=2 * SEGMENT)
+        wal.flush()
+        append(wal, 1, 16)
+        wal.flush()
+        log = open_wal(disk)
+        assert [entry[0] for entry in log.entries(1, 1, 17)] == list(range(1, 17))
+
 
 class TestLargeBatches:
     def test_larger_than_a_segment(self):

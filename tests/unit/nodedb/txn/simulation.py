@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from cluster.ids import FIRST_DATA_GROUP, METADATA_GROUP
 from cluster.metadata.oracle import TimestampOracle, pack_timestamp
 from nodedb.catalog.metadata import MetadataState
+from nodedb.kv.fault_log import FaultDirectory, FaultFlusher
+from nodedb.kv.fault_points import PassPlace, pass_none
 from nodedb.kv.group import DataGroup
 from nodedb.kv.replicator import Replicator
 from nodedb.storage.memory_engine import MemoryEngine
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from nodedb.errors import StorageError
-    from nodedb.kv.fault_points import FaultPoint
     from nodedb.txn.transaction import Transaction
 
 START_US = 1_700_000_000_000_000
@@ -95,19 +96,24 @@ class SimulatedNode:
         *,
         schedule: SimulatedSchedule | None = None,
         segment_bytes: int = 1 << 20,
-        pass_point: FaultPoint | None = None,
+        pass_place: PassPlace = pass_none,
     ) -> None:
         self.disk = disk or SimulatedDisk(1)
         self.engine = engine or MemoryEngine()
         self.schedule = schedule or SimulatedSchedule()
         self.segment_bytes = segment_bytes
         self.fatal: StorageError | None = None
+        directory = FaultDirectory(self.disk, pass_place)
         self.wal = Wal(
-            self.disk, segment_bytes=segment_bytes, compact_limit=self.engine.recyclable_applied
+            directory,
+            segment_bytes=segment_bytes,
+            compact_limit=self.engine.recyclable_applied,
+            flusher=FaultFlusher(pass_place),
         )
+        directory.is_recovering = False
         self.engine._fsynced_index = self.wal.durable_index
         self.replicator = Replicator(
-            self.wal, self.engine, self.schedule, self._on_fatal, pass_point
+            self.wal, self.engine, self.schedule, self._on_fatal, pass_place
         )
         self.metadata = MetadataState(self.engine)
         self.group = DataGroup(FIRST_DATA_GROUP, self.engine)

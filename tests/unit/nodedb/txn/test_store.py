@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from msgspec.structs import replace
 
+from nodedb.kv.locks import ACCESS_EXCLUSIVE
+from nodedb.txn.scan import BATCH_BYTES, FIRST_BATCH_ROWS
 from sql.catalog.descriptor import Index, IndexKey, Table
 from sql.errors import (
     DeadlockDetected,
@@ -251,30 +252,6 @@ def test_an_update_may_move_keys_and_entries() -> None:
         node.finish(session.change((7, 10, "a"), (7, 20, "a")))
 
 
-@pytest.mark.parametrize("position", [0, 1])
-def test_a_deferrable_key_is_checked_when_the_statement_ends(position: int) -> None:
-    table = replace(unique_table(deferrable=True), primary_deferrable=True)
-    node = filled(table, [(n, n, str(n)) for n in range(1, 6)])
-    session = Session(node, table)
-
-    async def shift(by: int) -> None:
-        store = session.store()
-        olds = session_rows
-        news = [tuple(v + by if p == position else v for p, v in enumerate(r)) for r in olds]
-        await store.lock(table, olds, "update", "wait")
-        await store.update(session.access, olds, news)
-        node.transactions.end_statement(session.transaction)
-
-    session_rows = session.rows()
-    node.finish(shift(1))
-    node.finish(session.commit())
-    assert [row[position] for row in session.rows()] == [2, 3, 4, 5, 6]
-    assert [row[2] for row in session.by_index(2)] == ["1", "2", "3", "4", "5"]
-    duplicate = (*(6 if p == position else 60 + p for p in range(2)), "x")
-    with pytest.raises(UniqueViolation):
-        node.finish(session.insert(duplicate))
-
-
 def test_rows_changed_meanwhile_come_back_in_their_newest_version() -> None:
     node = filled()
     reader, writer = Session(node), Session(node)
@@ -503,3 +480,77 @@ def test_a_coroutine_torn_down_amid_its_commit_keeps_the_locks() -> None:
     node.schedule.run()
     assert not waiting.done
     assert second.rows()[0] == (1, 10, "new")
+
+
+def test_whoever_has_the_table_alone_needs_no_row_locks() -> None:
+    node = filled(PLAIN)
+    session, other = Session(node, PLAIN), Session(node, PLAIN)
+    locks = node.transactions.locks
+    rows = [(n, n, "x") for n in range(100, 200)]
+    assert locks.try_acquire(session.transaction, PLAIN.id, ACCESS_EXCLUSIVE)
+    node.finish(session.insert(*rows))
+    assert len(locks) == 1
+    node.finish(session.commit())
+    assert len(locks) == 0
+    node.finish(other.insert(*[(n, n, "y") for n in range(200, 300)]))
+    assert len(locks) == 100
+    other.rollback()
+    assert len(session.rows()) == 102
+
+
+@pytest.mark.parametrize("taken", [0, 57, 99])
+def test_a_bulk_insert_stops_at_the_first_row_that_is_there(taken: int) -> None:
+    node = filled(PLAIN)
+    session = Session(node, PLAIN)
+    rows = [(n, n, "x") for n in range(1000, 1100)]
+    node.finish(session.insert(rows[taken]))
+    with pytest.raises(UniqueViolation):
+        node.finish(session.insert(*rows))
+    session.rollback()
+    with pytest.raises(UniqueViolation):
+        node.finish(session.insert(*rows, rows[taken]))
+    session.rollback()
+    node.finish(session.insert(*rows))
+    node.finish(session.change(rows[taken], None))
+    node.finish(session.insert(rows[taken]))
+    node.finish(session.commit())
+    assert len(session.rows()) == 102
+
+
+def test_a_batch_of_wide_rows_is_short() -> None:
+    node = filled(PLAIN)
+    writer = Session(node, PLAIN)
+    width = BATCH_BYTES // 8
+    for n in range(1000, 1100):
+        node.finish(writer.insert((n, n, "w" * width)))
+        node.finish(writer.commit())
+    for reverse in (False, True):
+        for own in (False, True):
+            reader = Session(node, PLAIN)
+            if own:
+                node.finish(reader.insert((5000, 1, "own")))
+            cursor = reader.store().scan(PLAIN, reverse=reverse)
+            found = 0
+            longest = 0
+            while batch := node.finish(cursor.next_batch()):
+                found += len(batch)
+                longest = max(longest, sum(len(row[2]) for row in batch))
+            assert found == 102 + own
+            # The first batch is made before anything is known of the rows' width.
+            assert longest <= FIRST_BATCH_ROWS * width
+            if not (reverse or own):
+                assert longest <= 4 * BATCH_BYTES
+            reader.rollback()
+
+
+def test_columns_nobody_reads_need_not_be_there() -> None:
+    node = filled(PLAIN)
+    session = Session(node, PLAIN)
+    for own in (False, True):
+        if own:
+            node.finish(session.insert((3, 30, "c")))
+        cursor = session.store().scan(PLAIN, columns=frozenset({1}))
+        rows = node.finish(read_all(cursor))
+        assert [row[1] for row in rows] == [10, 20, 30][: 2 + own]
+        nothing = node.finish(read_all(session.store().scan(PLAIN, columns=frozenset())))
+        assert [len(row) for row in nothing] == [3] * (2 + own)

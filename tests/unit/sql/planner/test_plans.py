@@ -16,6 +16,7 @@ from sql.executor.analyze import gather_statistics
 from sql.executor.explain import ExplainOptions, explain_lines
 from sql.parser import parse_statements
 from sql.planner.codegen import batch_function
+from sql.planner.loops import accumulate_function, sums_of_averages
 from sql.types.catalog import INT4, TEXT
 from tests.lib.catalog_fixture import make_table
 from tests.lib.sql_runner import Runner, finish
@@ -121,6 +122,33 @@ def test_generated_code_golden(db: Runner) -> None:
         compiled = batch_function([], plan.expressions, layout, None)
         parts.append(f"# {text}\n{compiled.source}")
     compare_golden("codegen.txt", "\n".join(parts))
+
+
+AGGREGATES = """\
+select count(*) from t
+select count(*), count(b), max(c) from t
+select b, count(*), sum(d), avg(d), sum(a), avg(a) from t group by b
+select b, sum(n), avg(n) from (select b, d::numeric as n from t) as s group by b
+select sum(d), avg(d) filter (where a > 1), avg(distinct d) from t
+select sum(a + 1), avg(a + 1), sum(d), avg(b) from t
+""".splitlines()
+
+
+def test_generated_aggregation_golden(db: Runner) -> None:
+    parts = []
+    for text in AGGREGATES:
+        (parsed,) = parse_statements(text)
+        plan = bind_statement(parsed.statement, db.catalog).plan
+        assert isinstance(plan, b.ProjectPlan)
+        plan = plan.input
+        assert isinstance(plan, b.AggregatePlan)
+        calls = [call for _, call in plan.aggregates]
+        sums = sums_of_averages(calls)
+        layout = [c.id for c in plan.input.columns]
+        groups = [expression for _, expression in plan.groups]
+        compiled = accumulate_function(groups, calls, layout, None, sums=sums)
+        parts.append(f"# {text}\n# sums of averages: {sums}\n{compiled.source}")
+    compare_golden("aggregation.txt", "\n".join(parts))
 
 
 def test_constants_and_names_never_reach_the_source(db: Runner) -> None:

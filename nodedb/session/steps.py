@@ -1,0 +1,447 @@
+"""Prepared statements that run in one step: between two turns of the loop, without a coroutine.
+
+A client in a steady state sends the same few prepared statements over and over: a row read or
+written by its key, BEGIN, COMMIT. Each has a ``Step``, bound to its session, that does all of it in
+one plain call. Only a commit has something to wait for: its entry must be durable, so ``run``
+returns a waiter then, and ``finish`` does the rest once that is complete.
+
+A step declines (``run`` returns None) whenever something is out of the ordinary: a lock that is
+taken, a timeout that must be armed, a changed catalog, and everything that would raise. Then
+nothing has happened that the ordinary path would not do as well, which runs the statement again
+from the start and words its errors: there is one place that does.
+
+Source: PostgreSQL docs, "Extended Query".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from nodedb.kv.locks import ROW_EXCLUSIVE, ROW_NO_KEY_UPDATE, ROW_UPDATE
+from nodedb.txn.table_codec import codec_of
+from nodedb.txn.transaction import PAYLOAD
+from sql.ast.utility import Begin, Commit, TransactionModes
+from sql.errors import SqlError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nodedb.gateway.plan_cache import PreparedPlan
+    from nodedb.session.api import ResultColumn, StepOutcome
+    from nodedb.session.prepared import PreparedStatement
+    from nodedb.session.session import Session
+    from nodedb.txn.transaction import Transaction
+    from sql.planner.physical import PointPlan
+    from sql.types.base import Datum, Row
+
+_PLAIN_MODES: Final = TransactionModes()
+_NO_ROWS: Final[tuple[Row, ...]] = ()
+
+
+def step_of(session: Session, prepared: PreparedStatement) -> Step | None:
+    """Return a statement's step, None when it is of a kind that has none.
+
+    Its plan has just been found to stand. It is good for as long as the catalog and the search path
+    stay what they are.
+    """
+    if session.settings.is_watched:
+        return None
+    plan = prepared.plan
+    if plan is None:
+        statement = prepared.statement
+        if isinstance(statement, Begin) and statement.modes == _PLAIN_MODES:
+            return _BeginStep(
+                session, prepared, "START TRANSACTION" if statement.start else "BEGIN"
+            )
+        if isinstance(statement, Commit) and not statement.chain:
+            return _CommitStep(session, prepared, "COMMIT")
+        return None
+    point = plan.plan.point
+    if point is None or point.needs_foreign_keys or not plan.checked_privileges:
+        return None
+    if point.kind == "get":
+        return _ReadStep(session, prepared, plan, point) if plan.is_point_read else None
+    if point.kind == "insert":
+        is_possible = point.make_row is not None and point.make_row_async is None
+        return _InsertStep(session, prepared, plan, point) if is_possible else None
+    return _ChangeStep(session, prepared, plan, point)
+
+
+class Step:
+    """One prepared statement of one session. Implements ``nodedb.session.api.Step``.
+
+    ``rows`` and ``tag`` hold the answer of the last ``run``, complete after ``finish`` where that
+    gave a waiter.
+    """
+
+    __slots__ = (
+        "_entry",
+        "_epoch",
+        "_monotonic",
+        "_node",
+        "_plan",
+        "_prepared",
+        "_session",
+        "_snapshot",
+        "_started",
+        "_wall",
+        "columns",
+        "rows",
+        "tag",
+    )
+
+    def __init__(
+        self, session: Session, prepared: PreparedStatement, plan: PreparedPlan | None
+    ) -> None:
+        self._session = session
+        self._node = session.node
+        self._monotonic = session.node.clock.monotonic
+        self._wall = session.now
+        self._prepared = prepared
+        self._plan = plan
+        self._snapshot = session.node.metadata.catalog
+        self._epoch = session.settings.search_path_version
+        self._started = 0.0
+        self._entry = session.node.statement_statistics.entry(session, prepared.text)
+        self.columns: tuple[ResultColumn, ...] | None = None
+        self.rows: Sequence[Row] = _NO_ROWS
+        self.tag = ""
+
+    def run(self, values: Sequence[bytes | None], formats: Sequence[int]) -> StepOutcome:
+        """Execute with parameters as they came; see ``run_with``."""
+        session, prepared = self._session, self._prepared
+        if session.prepared.get(prepared.name) is not prepared:
+            return None
+        try:
+            parameters = prepared.decode(values, formats, session.settings.format)
+        except SqlError:
+            return None
+        return self.run_with(parameters)
+
+    def run_with(self, parameters: tuple[Datum, ...]) -> StepOutcome:
+        """Execute; True when it is done, a waiter while it commits, None when it declines."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Complete a commit whose waiter is done. Raises what the waiter failed with."""
+        session = self._session
+        session.is_running = False
+        session.block.finish_commit()
+        self._note(len(self.rows))
+
+    def _stands(self) -> bool:
+        """Tell whether the step is still what its statement means, and nothing has to be timed."""
+        session = self._session
+        settings = session.settings
+        return (
+            self._snapshot is self._node.metadata.catalog
+            and self._epoch == settings.search_path_version
+            and self._prepared.plan is self._plan
+            and not settings.is_watched
+            and session.interrupts.pending is None
+        )
+
+    def _begin(self) -> int:
+        """Start the clock; returns the statement's time."""
+        session = self._session
+        self._started = self._monotonic()
+        session.query_text = self._prepared.text
+        now = session.query_start = session.state_change = self._wall()
+        return now
+
+    def _context(self, parameters: tuple[Datum, ...], now: int, began: int) -> Any:
+        """Return the session's reusable context: point functions keep nothing of it."""
+        session = self._session
+        context = session.point_context
+        if context is None or context.format is not session.settings.format:
+            context = session.point_context = session.make_context(parameters, None)
+            return context
+        context.parameters = parameters
+        context.store = None
+        context.statement_timestamp = now
+        context.transaction_timestamp = began
+        return context
+
+    def _note(self, row_count: int) -> None:
+        """Count what has just been executed: its time, its rows."""
+        seconds = self._monotonic() - self._started
+        node = self._node
+        node.latency.record(seconds)
+        entry = self._entry
+        if entry.is_dropped:
+            entry = self._entry = node.statement_statistics.entry(
+                self._session, self._prepared.text
+            )
+        entry.add(seconds * 1000, row_count)
+
+    def _commit(self) -> StepOutcome:
+        """Commit the running transaction, which ``is_plain``."""
+        session = self._session
+        waiter = session.block.commit_rows()
+        if waiter is None:
+            self._note(len(self.rows))
+            return True
+        session.is_running = True
+        return waiter
+
+
+class _BeginStep(Step):
+    """BEGIN without modes, outside a block."""
+
+    __slots__ = ()
+
+    def __init__(self, session: Session, prepared: PreparedStatement, tag: str) -> None:
+        super().__init__(session, prepared, None)
+        self.tag = tag
+
+    def run_with(self, parameters: tuple[Datum, ...]) -> StepOutcome:
+        session = self._session
+        block = session.block
+        if (
+            block.state != "idle"
+            or parameters
+            or session.settings.is_watched
+            or session.interrupts.pending is not None
+        ):
+            return None
+        block.begin(self._begin())
+        self._note(0)
+        return True
+
+
+class _CommitStep(Step):
+    """COMMIT of a block that has only written rows, or nothing."""
+
+    __slots__ = ()
+
+    def __init__(self, session: Session, prepared: PreparedStatement, tag: str) -> None:
+        super().__init__(session, prepared, None)
+        self.tag = tag
+
+    def run_with(self, parameters: tuple[Datum, ...]) -> StepOutcome:
+        session = self._session
+        block = session.block
+        if (
+            block.state != "open"
+            or parameters
+            or session.settings.is_watched
+            or session.interrupts.pending is not None
+            or session.portals
+            or session.has_on_commit_tables
+            or not block.is_plain
+        ):
+            return None
+        self._begin()
+        return self._commit()
+
+
+class _PointStep(Step):
+    """A statement on one row of a known key."""
+
+    __slots__ = ("_codec", "_encode_key", "_group", "_manager", "_point", "_table_id")
+
+    def __init__(
+        self,
+        session: Session,
+        prepared: PreparedStatement,
+        plan: PreparedPlan,
+        point: PointPlan,
+    ) -> None:
+        super().__init__(session, prepared, plan)
+        self.columns = session.result_columns(plan)
+        self._point: Any = point
+        self._codec = codec_of(point.table)
+        self._encode_key = self._codec.rows.key
+        self._manager = session.node.transactions
+        self._group = session.node.transactions.group
+        self._table_id = point.table.id
+
+
+class _ReadStep(_PointStep):
+    """SELECT of one row, in a block or outside."""
+
+    __slots__ = ()
+
+    def run_with(self, parameters: tuple[Datum, ...]) -> StepOutcome:
+        if not self._stands():
+            return None
+        block = self._session.block
+        transaction = None
+        if block.state != "idle":
+            transaction = _usable(block)
+            if transaction is None:
+                return None
+        now = self._begin()
+        context = self._context(parameters, now, now if transaction is None else block.started_at)
+        try:
+            row = self._read(context, transaction)
+        except SqlError:
+            return None
+        if transaction is not None:
+            block.has_snapshot = True
+            if not transaction.snapshot:
+                transaction.snapshot = self._group.last_timestamp
+        if row is None:
+            self.rows, self.tag = _NO_ROWS, "SELECT 0"
+            self._note(0)
+        else:
+            self.rows, self.tag = (row,), "SELECT 1"
+            self._note(1)
+        return True
+
+    def _read(self, context: Any, transaction: Transaction | None) -> Row | None:
+        point = self._point
+        key = point.make_key(context)
+        if key is None:
+            return None
+        encoded = self._encode_key(key)
+        write = None if transaction is None else transaction.writes.get(encoded)
+        payload = self._group.newest(encoded) if write is None else write[PAYLOAD]
+        if not payload:
+            return None
+        row = self._codec.decode(payload)
+        condition = point.condition
+        if condition is not None and not condition(row, context):
+            return None
+        projected: Row = point.project(row, context)
+        return projected
+
+
+class _WriteStep(_PointStep):
+    """INSERT, UPDATE or DELETE of one row, in a block or committing by itself."""
+
+    __slots__ = ("_is_temporary", "_kind")
+
+    def __init__(
+        self,
+        session: Session,
+        prepared: PreparedStatement,
+        plan: PreparedPlan,
+        point: PointPlan,
+    ) -> None:
+        super().__init__(session, prepared, plan, point)
+        self._kind = "INSERT 0" if point.kind == "insert" else point.kind.upper()
+        self._is_temporary = bool(point.table.temporary_session)
+        if not plan.bound.has_returning:
+            self.columns = None
+
+    def run_with(self, parameters: tuple[Datum, ...]) -> StepOutcome:
+        if not self._stands():
+            return None
+        session = self._session
+        block, settings = session.block, session.settings
+        if settings.is_snapshot or (settings.is_read_only and not self._is_temporary):
+            return None
+        is_alone = block.state == "idle"
+        if is_alone:
+            if session.portals or session.has_on_commit_tables:
+                return None
+        elif _usable(block) is None:
+            return None
+        now = self._begin()
+        transaction = block.ensure_transaction(now)
+        block.has_snapshot = True
+        count = self._write(transaction, parameters, now)
+        if count is None:
+            if is_alone:
+                block.rollback()
+            return None
+        transaction.command += 1
+        self.tag = f"{self._kind} {count}"
+        if is_alone:
+            return self._commit()
+        self._note(count)
+        return True
+
+    def _write(
+        self, transaction: Transaction, parameters: tuple[Datum, ...], now: int
+    ) -> int | None:
+        """Return how many rows were written, None when nothing was and the step declines."""
+        if not self._manager.locks.try_acquire(transaction, self._table_id, ROW_EXCLUSIVE):
+            return None
+        context = self._context(parameters, now, self._session.block.started_at)
+        before = len(transaction.undo)
+        try:
+            row = self._write_row(transaction, context)
+            if row and self.columns is not None:
+                self.rows = (self._point.project(row, context),)
+        except SqlError:
+            if len(transaction.undo) != before:
+                transaction.undo_to(transaction.mark()._replace(undo=before))
+            return None
+        if row:
+            return 1
+        self.rows = _NO_ROWS
+        return None if row is None else 0
+
+    def _write_row(self, transaction: Transaction, context: Any) -> Row | None:
+        """Return the row written, () when there was none to write; None declines."""
+        raise NotImplementedError
+
+
+class _InsertStep(_WriteStep):
+    __slots__ = ()
+
+    def _write_row(self, transaction: Transaction, context: Any) -> Row | None:
+        self._node.ensure_room()
+        point = self._point
+        row: Row = point.make_row(None, context)
+        store = self._manager.statement_store(transaction)
+        return row if store.insert_now(point.access, row) else None
+
+
+class _ChangeStep(_WriteStep):
+    """UPDATE and DELETE."""
+
+    __slots__ = ("_mode",)
+
+    def __init__(
+        self,
+        session: Session,
+        prepared: PreparedStatement,
+        plan: PreparedPlan,
+        point: PointPlan,
+    ) -> None:
+        super().__init__(session, prepared, plan, point)
+        is_whole = point.kind == "delete" or point.changes_key
+        self._mode = ROW_UPDATE if is_whole else ROW_NO_KEY_UPDATE
+
+    def _write_row(self, transaction: Transaction, context: Any) -> Row | None:
+        point = self._point
+        is_delete = point.kind == "delete"
+        if not is_delete:
+            self._node.ensure_room()
+        key = point.make_key(context)
+        if key is None:
+            return ()
+        encoded = self._encode_key(key)
+        write = transaction.writes.get(encoded)
+        payload = self._group.newest(encoded) if write is None else write[PAYLOAD]
+        if not payload:
+            return ()
+        if not self._manager.locks.try_acquire(transaction, encoded, self._mode):
+            return None
+        codec = self._codec
+        old = codec.decode(payload)
+        if point.condition is not None and not point.condition(old, context):
+            return ()
+        if is_delete:
+            store = self._manager.statement_store(transaction)
+            return old if store.delete_now(point.access, old) else None
+        new: Row = point.make_row(old, context)
+        if codec.indexes or point.changes_key:
+            store = self._manager.statement_store(transaction)
+            return new if store.update_now(point.access, old, new) else None
+        transaction.put(encoded, codec.encode(new), codec.vshard(encoded, key))
+        return new
+
+
+def _usable(block: Any) -> Transaction | None:
+    """Return an open block's transaction if statements may run in it without further ado."""
+    if block.state != "open":
+        return None
+    overlay = block.overlay
+    if overlay is not None and overlay.is_changed:
+        return None
+    transaction: Transaction = block.transaction
+    return None if transaction.is_snapshot else transaction
