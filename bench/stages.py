@@ -1,220 +1,165 @@
-"""Where does the time of a prepared point read go?
+"""Where does the time of a statement go?
 
-A node runs inside this process and one connection is fed bytes without a socket, so nothing but
-the statement's own work is measured. Then the functions of each stage are timed alone, on the
-very values that this statement hands them. The sum of the stages against the whole says how much
-of it they explain; the rest is session and connection: finding the plan, portal, result,
-dispatch. What the kernel adds per round trip is shown beside it, by a socket pair and messages of
-the same size.
+A node runs in this process and pgbench loads it over TCP, as always. A timer interrupts the process
+a thousand times a second, and each time the innermost function of the stack that belongs to a stage
+gets the sample; so the kernel's part is in it, and so is waiting for the disk. A stage's share of
+the samples, times the time per statement (elapsed time over statements), is its cost. What no
+stage claims is shown as "other" and must stay small for the table to mean anything.
 
-Usage: ``python -m bench.stages [--count 20000]``
+"receive, and wait" is the loop itself: polling, reading sockets, and having nothing to do while the
+clients, on the same two cores, make up their next request.
+
+Usage: ``python -m bench.stages [--seconds 6] [--clients 16] [--mode prepared]``
 """
 
 import argparse
 import asyncio
-import socket
-import statistics
-import struct
+import os
+import re
+import signal
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
+from types import CodeType, FrameType
+from typing import Final
 
+import uvloop
+
+from bench.servers import find_program
 from nodedb.config import NodeConfig
 from nodedb.config.node_config import Address
 from nodedb.node import LoopSchedule, Node
-from nodedb.pgwire.codec import FrontendDecoder
-from nodedb.pgwire.config import PgWireSettings
-from nodedb.pgwire.connection import Connection
-from nodedb.pgwire.rows import row_encoder
-from nodedb.session.session import Session
-from nodedb.txn.table_codec import codec_of
 
-ROWS = 20_000
-REPEATS = 5
-TEXT = "SELECT abalance FROM pgbench_accounts WHERE aid = $1"
-SETUP = (
-    "CREATE TABLE pgbench_accounts (aid int PRIMARY KEY, bid int, abalance int, filler char(84))",
-    f"INSERT INTO pgbench_accounts SELECT i, 1, 0, '' FROM generate_series(1, {ROWS}) i",
-)
+SAMPLE_SECONDS: Final = 0.001
+SCALE: Final = 1
+WARM_UP_SECONDS: Final = 2
+ROOT: Final = Path(__file__).parents[1]
+# Statements of one transaction of each script.
+SCRIPTS: Final = {"select": (["-S"], 1), "update": (["-N"], 5), "tpcb": ([], 7)}
+OTHER: Final = "other"
+WAIT: Final = "receive, and wait"
+_PORT: Final = re.compile(r"sql=\S+:(\d+)")
+_PROCESSED: Final = re.compile(r"actually processed: (\d+)")
+
+# The first pattern that fits "module:qualified name" of a function names its stage; functions that
+# fit none count for the one that called them.
+STAGES: Final = [
+    ("send", r"nodedb/pgwire/driver\.py:_ClientProtocol\.write"),
+    ("decode", r"nodedb/pgwire/(templates|codec|parameters)\.py|nodedb/session/prepared\.py"),
+    ("encode", r"nodedb/pgwire/(rows|backend|shapes)\.py|.*:Connection\.(_send_answer|flush)"),
+    ("encode", r"<string>:make\.<locals>\.encode"),
+    ("key", r"<string>:|nodedb/storage/key_codec\.py|nodedb/kv/keys\.py"),
+    ("row codec", r"nodedb/(storage/row_codec|txn/table_codec)\.py"),
+    ("statistics, clock", r"nodedb/(latency|clock|session/statement_statistics)\.py"),
+    ("statistics, clock", r".*:Step\._(note|begin)"),
+    ("engine: commit, log recycling", r".*:Replicator\.(commit|_on_commit_timer)"),
+    ("flush", r"nodedb/storage/(wal.*|log_file)\.py"),
+    ("apply", r"nodedb/kv/group\.py:DataGroup\.(apply|_apply.*)|.*:Replicator\._apply"),
+    ("engine: get, put", r"nodedb/(storage/lmdb_engine|kv/group)\.py"),
+    ("locks", r"nodedb/kv/locks\.py"),
+    ("commit", r"nodedb/kv/(effects|replicator)\.py|cluster/metadata/.*|nodedb/session/block\.py"),
+    ("commit", r"nodedb/txn/manager\.py|.*:Step\.(_commit|finish)|.*:Connection\._committed"),
+    ("write buffer", r"nodedb/txn/.*"),
+    ("plan lookup, execution", r"nodedb/session/.*|nodedb/sql/.*|nodedb/gateway/.*"),
+    ("protocol", r"nodedb/pgwire/.*|nodedb/waiter\.py"),
+]
+_PATTERNS: Final = [(name, re.compile(pattern)) for name, pattern in STAGES]
 
 
-class Output:
-    """A ConnectionIo that only remembers what was written last."""
+class Sampler:
+    """Counts what the process is doing, by stage."""
 
     def __init__(self) -> None:
-        self.last = b""
+        self.counts: Counter[str] = Counter()
+        self._known: dict[CodeType, str | None] = {}
+        signal.signal(signal.SIGALRM, self._sample)
 
-    def write(self, data: bytes) -> None:
-        self.last = bytes(data)
+    def __enter__(self) -> "Sampler":
+        self.counts.clear()
+        signal.setitimer(signal.ITIMER_REAL, SAMPLE_SECONDS, SAMPLE_SECONDS)
+        return self
 
-    def pause_input(self) -> None:
-        pass
+    def __exit__(self, *_error: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def resume_input(self) -> None:
-        pass
+    def _sample(self, _number: int, frame: FrameType | None) -> None:
+        is_ours = False
+        while frame is not None:
+            stage = self._stage(frame.f_code)
+            if stage is not None:
+                self.counts[stage] += 1
+                return
+            is_ours = is_ours or "nodedb/" in frame.f_code.co_filename
+            frame = frame.f_back
+        self.counts[OTHER if is_ours else WAIT] += 1
 
-    def close(self) -> None:
-        pass
+    def _stage(self, code: CodeType) -> str | None:
+        if code not in self._known:
+            path = code.co_filename.removeprefix(f"{ROOT}/")
+            where = f"{path}:{code.co_qualname}"
+            found = (name for name, pattern in _PATTERNS if pattern.match(where))
+            self._known[code] = next(found, None)
+        return self._known[code]
 
 
-def message(tag: bytes, body: bytes) -> bytes:
-    return tag + struct.pack("!i", len(body) + 4) + body
-
-
-def parse_message(text: str) -> bytes:
-    return message(b"P", b"s\0" + text.encode() + b"\0" + struct.pack("!h", 0)) + message(b"S", b"")
-
-
-def execute_messages(key: int) -> bytes:
-    """Return Bind, Describe, Execute, Sync as pgbench -M prepared sends them."""
-    value = str(key).encode()
-    counts = struct.pack("!hhi", 0, 1, len(value))
-    bind = b"\0s\0" + counts + value + struct.pack("!h", 0)
-    return (
-        message(b"B", bind)
-        + message(b"D", b"P\0")
-        + message(b"E", b"\0" + struct.pack("!i", 0))
-        + message(b"S", b"")
+async def pgbench(port: int, *arguments: str) -> str:
+    """Run pgbench against the node in this process; returns what it prints."""
+    environment = os.environ | {
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(port),
+        "PGUSER": "nodedb",
+        "PGDATABASE": "nodedb",
+    }
+    process = await asyncio.create_subprocess_exec(
+        find_program("pgbench"),
+        *arguments,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
+    output, errors = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"pgbench: {errors.decode()[-400:]}")
+    return output.decode()
 
 
-@dataclass
-class Stage:
-    """One stage: what it is called, and one run of it."""
-
-    name: str
-    run: Callable[[], object]
-
-
-def microseconds(run: Callable[[], object], count: int) -> float:
-    """Return the median time of one call over several repeats."""
-    times = []
-    for _ in range(REPEATS):
-        started = time.perf_counter_ns()
-        for _ in range(count):
-            run()
-        times.append((time.perf_counter_ns() - started) / count / 1000)
-    return statistics.median(times)
-
-
-async def connect(node: Node) -> tuple[Connection, Output, Session]:
-    """Open a session of the superuser without start-up and socket."""
-    session = node.sessions.open_session(
-        user="nodedb", database="nodedb", parameters={}, peer="stages:0", tls=False
-    )
-
-    async def handshake(connection: Connection) -> Session:
-        connection.start_messages(1 << 20)
-        return session
-
-    output = Output()
-    connection = Connection(output, PgWireSettings(), handshake, lambda: None)
-    connection.start()
-    return connection, output, session
-
-
-async def ask(connection: Connection, output: Output, data: bytes) -> bytes:
-    """Send messages and wait until ReadyForQuery."""
-    output.last = b""
-    connection.receive(data)
-    while not output.last.endswith(b"I"):  # noqa: ASYNC110  the answer arrives in some turn
-        await asyncio.sleep(0)
-    assert b"SERROR" not in output.last, output.last
-    return output.last
-
-
-def stages_of(node: Node, session: Session, request: bytes, answer: bytes) -> list[Stage]:
-    """Return the stages with the values that the statement really passes between them."""
-    prepared = session.prepared["s"]
-    assert prepared.plan is not None
-    point = prepared.plan.plan.point
-    assert point is not None, "no point plan: nothing to compare"
-    columns = prepared.columns
-    assert columns is not None
-    table_codec = codec_of(point.table)
-    formats = session.settings.format
-    context = session.point_context
-    key = table_codec.rows.key((7,))
-    payload = node.group.newest(key)
-    assert payload is not None
-    row = table_codec.decode(payload)
-    rows = (point.project(row, context),)
-    encode = row_encoder(columns, (0,) * len(columns), formats)
-    decoder = FrontendDecoder()
-    output = bytearray()
-
-    def decode_messages() -> None:
-        decoder.feed(request)
-        while decoder.next_message() is not None:
-            pass
-
-    def encode_rows() -> None:
-        output.clear()
-        encode(rows, output)
-
-    assert answer.count(b"D") >= 1
-    return [
-        Stage("decode messages", decode_messages),
-        Stage("decode parameters", lambda: prepared.decode((b"7",), (), formats)),
-        Stage("plan lookup", lambda: session.plan_key() == prepared.plan_key),
-        Stage("key: evaluate", lambda: point.make_key(context)),
-        Stage("key: encode", lambda: table_codec.rows.key((7,))),
-        Stage("engine get", lambda: node.group.newest(key)),
-        Stage("row: decode", lambda: table_codec.decode(payload)),
-        Stage("row: project", lambda: point.project(row, context)),
-        Stage("row: encode", encode_rows),
-    ]
-
-
-def kernel_microseconds(request: bytes, answer: bytes, count: int) -> float:
-    """Return what one receive and one send of these sizes cost on a socket pair."""
-    client, server = socket.socketpair()
-    with client, server:
-
-        def round_trip() -> None:
-            client.send(request)
-            server.recv(65536)
-            server.send(answer)
-            client.recv(65536)
-
-        # Two of the four calls are the client's.
-        return microseconds(round_trip, count) / 2
-
-
-async def measure(folder: Path, count: int) -> None:
-    """Run the node, measure, print the table."""
+async def measure(folder: Path, options: argparse.Namespace) -> None:
+    """Run the node, load it with each script, print a table for each."""
     free = Address("127.0.0.1", 0)
     config = NodeConfig(
         store=folder / "store", sql_addr=free, http_addr=free, rpc_addr=free, insecure=True
     )
     node = Node(config)
     await node._start(LoopSchedule(asyncio.get_running_loop()))
-    connection, output, session = await connect(node)
-    for statement in SETUP:
-        await ask(connection, output, message(b"Q", statement.encode() + b"\0"))
-    await ask(connection, output, parse_message(TEXT))
-    request = execute_messages(7)
-    answer = await ask(connection, output, request)
-    for _ in range(2000):
-        connection.receive(request)
-    whole = microseconds(lambda: connection.receive(request), count)
-    stages = [
-        (stage.name, microseconds(stage.run, count))
-        for stage in stages_of(node, session, request, answer)
-    ]
-    explained = sum(spent for _, spent in stages)
-    for name, spent in [
-        *stages,
-        ("session, connection", whole - explained),
-        ("whole statement", whole),
-    ]:
-        print(f"{name:<24} {spent:>7.2f} us  {spent / whole:>5.0%}")
-    print(f"{'kernel, per statement':<24} {kernel_microseconds(request, answer, count):>7.2f} us")
+    found = _PORT.search(node._ready_line())
+    assert found is not None
+    port = int(found[1])
+    await pgbench(port, "-i", "-q", "-s", str(SCALE), "-I", "dtgp")
+    sampler = Sampler()
+    for name, (flags, statements) in SCRIPTS.items():
+        load = ["-n", *flags, "-M", options.mode, "-c", str(options.clients), "-j", "2", "-T"]
+        await pgbench(port, *load, str(WARM_UP_SECONDS))
+        started = time.perf_counter()
+        with sampler:
+            output = await pgbench(port, *load, str(options.seconds))
+        elapsed = time.perf_counter() - started
+        processed = _PROCESSED.search(output)
+        assert processed is not None, output
+        report(name, sampler.counts, elapsed / (int(processed[1]) * statements))
     node._closers.clear()
     await node.sql.close()
     await node.http.close()
+
+
+def report(name: str, counts: Counter[str], seconds: float) -> None:
+    """Print microseconds per statement by stage, and how much of the whole they explain."""
+    total = sum(counts.values())
+    whole = seconds * 1e6
+    print(f"\n{name}: {whole:.1f} us per statement, {total} samples")
+    for stage, count in counts.most_common():
+        print(f"  {stage:<32} {whole * count / total:>7.1f} us  {count / total:>5.0%}")
+    print(f"  {'named stages':<32} {1 - counts[OTHER] / total:>17.0%} of the whole")
 
 
 def main() -> None:
@@ -222,10 +167,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--count", type=int, default=20_000, help="calls per repeat")
-    arguments = parser.parse_args()
+    parser.add_argument("--seconds", type=int, default=6, help="per script")
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--mode", choices=("simple", "extended", "prepared"), default="prepared")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="stages-") as folder:
-        asyncio.run(measure(Path(folder), arguments.count))
+        uvloop.run(measure(Path(folder), options))
 
 
 if __name__ == "__main__":
