@@ -143,6 +143,11 @@ def _check_plain(node: FunctionCall, routine: Function) -> None:
     assert routine is not None
 
 
+# PostgreSQL has forms of these for types that are not here (macaddr, bit, multirange), and none of
+# all the forms is preferred: where the argument's type is not known it cannot choose.
+_HAS_ABSENT_FORMS: Final = frozenset({"trunc", "bit_count", "unnest"})
+
+
 def resolve_call(
     state: BindState, node: FunctionCall, args: tuple[BoundExpr, ...]
 ) -> Candidate | SqlType:
@@ -164,7 +169,7 @@ def resolve_call(
     found = choose_routine(
         state, name, actual, node.arg_names, variadic=node.variadic, star=node.star
     )
-    if found == "ambiguous":
+    if found == "ambiguous" or (name in _HAS_ABSENT_FORMS and actual == (UNKNOWN,)):
         raise AmbiguousFunction(
             f"function {_signature(node, args)} is not unique",
             span=node.span,

@@ -397,8 +397,6 @@ def _bind_update(state: BindState, node: Update, parent: Scope | None) -> BoundQ
     state.trackers.append(tracker)
     scan, item = _scan(state, destination, alias)
     plan = _with_from(state, scan, item, node.from_items, scope)
-    scope.clause = "update"
-    assignments = bind_assignments(state, node.assignments, destination, scope)
     scope.clause = "where"
     condition = destination.condition(state, scan.columns)
     if node.where is not None:
@@ -406,6 +404,9 @@ def _bind_update(state: BindState, node: Update, parent: Scope | None) -> BoundQ
         condition = written if condition is None else BoolExpr("and", (condition, written), BOOL)
     if condition is not None:
         plan = FilterPlan(plan, condition)
+    # After WHERE, as in PostgreSQL: of two errors the one in WHERE is reported.
+    scope.clause = "update"
+    assignments = bind_assignments(state, node.assignments, destination, scope)
     state.trackers.pop()
     if scope.depth in tracker.depths:
         destination.require(state, "r")

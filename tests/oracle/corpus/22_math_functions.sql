@@ -73,3 +73,8 @@ select !5;
 select 5!;
 select 1 +;
 select * 5;
+select trunc(null);
+select bit_count(null);
+select unnest(null);
+select round(trunc(null), 1);
+select trunc('1.5');

@@ -92,3 +92,8 @@ update pg_database set datname = 'x' where false;
 merge into u1 using u2 on u1.id = u2.id when matched then delete;
 select id, a from u1 order by id;
 drop table u1, u2;
+create table u_order (a int, b text, c bigint);
+update u_order set a = case when b then 1 end where case 0 when c then 'a%' else 9223372036854775807 end;
+update u_order set a = nosuch where nosuchtoo = 1;
+update u_order set nosuch = 1 where nosuchtoo = 1;
+drop table u_order;
