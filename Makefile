@@ -25,6 +25,7 @@ setup: $(VENV)/.installed ## Create .venv with the nodedb command; nothing to do
 $(VENV)/.installed: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m compileall -q nodedb sql cluster
 	@touch $@
 
 run: setup ## Start a node in the foreground (data in node-data/, no passwords on loopback)
