@@ -216,6 +216,18 @@ class LockTable:
         self._grant(lock, owner, mode)
         return True
 
+    def is_free(self, resource: Hashable, mode: int) -> bool:
+        """Tell whether anybody could take the lock now; it may be, though told otherwise.
+
+        For a read that is over in this very turn, and needs no lock if this one would be granted.
+        """
+        current = self._locks.get(resource)
+        if current is None:
+            return True
+        return (
+            isinstance(current, Lock) and not current.modes & CONFLICTS[mode] and not current.queue
+        )
+
     def claim(self, owner: LockOwner, key: bytes) -> bool:
         """Take an exclusive row lock, as ``try_acquire``.
 

@@ -61,7 +61,8 @@ async def run_step(
     parameters = prepared.decode(values, formats, session.settings.format)
     session.begin_work(prepared.text)
     result = await point.run(session, plan, parameters)
-    assert result is not None, "a point plan without foreign keys always runs"
+    if result is None:
+        return None  # Its table may have changed while it waited: the ordinary path plans again.
     session.count_rows(int(result.tag.rpartition(" ")[2]))
     if session.block.state == "implicit":
         await session.commit()

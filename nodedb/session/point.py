@@ -29,7 +29,7 @@ def table_mode(plan: PreparedPlan) -> int:
 
 
 async def run(session: Session, plan: PreparedPlan, parameters: tuple[Datum, ...]) -> Result | None:
-    """Run a point plan; None when it has to take the general path."""
+    """Run a point plan; None when it has to be planned again or to take the general path."""
     point = plan.plan.point
     assert point is not None
     session.block.has_snapshot = True
@@ -59,9 +59,15 @@ def _context(session: Session, parameters: tuple[Datum, ...], store: Any) -> Any
 
 async def _get(
     session: Session, plan: PreparedPlan, point: Any, parameters: tuple[Datum, ...]
-) -> Result:
+) -> Result | None:
     manager = session.node.transactions
     transaction = session.block.transaction
+    locks, table_id = manager.locks, point.table.id
+    if transaction is None and not locks.is_free(table_id, ACCESS_SHARE):
+        transaction = session.block.ensure_transaction(session.query_start)
+    if transaction is not None and not locks.try_acquire(transaction, table_id, ACCESS_SHARE):
+        await manager.wait_for_lock(transaction, table_id, ACCESS_SHARE)
+        return None
     store = None if transaction is None else manager.statement_store(transaction)
     context = _context(session, parameters, store)
     result = Result("SELECT 0", session.result_columns(plan))
@@ -83,7 +89,7 @@ async def _get(
 
 async def _write(
     session: Session, plan: PreparedPlan, point: Any, parameters: tuple[Datum, ...]
-) -> Result:
+) -> Result | None:
     manager = session.node.transactions
     if point.kind != "delete":
         session.node.ensure_room()
@@ -91,6 +97,7 @@ async def _write(
     locks = manager.locks
     if not locks.try_acquire(transaction, point.table.id, ROW_EXCLUSIVE):
         await manager.wait_for_lock(transaction, point.table.id, ROW_EXCLUSIVE)
+        return None
     store = manager.statement_store(transaction)
     context = _context(session, parameters, store)
     kind: str = point.kind

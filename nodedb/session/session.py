@@ -793,11 +793,17 @@ class Session:
                 if result_or_none is not None:
                     portal.finished = True
                     return result_or_none
+                plan = self._plan(prepared)
             await self._open(portal, plan)
         return await self._rows_of(portal, row_limit)
 
     async def _open(self, portal: Portal, plan: PreparedPlan) -> None:
-        """Begin executing a plan."""
+        """Begin executing a plan, or another one if its tables changed while it waited for them."""
+        self.block.ensure_transaction(self.query_start)
+        if not plan.checked_privileges:
+            plan.check_privileges(self.catalog())
+        while await self.lock_relations(plan):
+            plan = self._plan(portal.prepared)
         context = await self.new_context(portal.parameters, plan)
         portal.execution = plan.plan.open(context)
 
@@ -845,8 +851,12 @@ class Session:
         if self.settings.is_read_only:
             raise ReadOnlySqlTransaction(f"cannot execute {what} in a read-only transaction")
 
-    async def lock_relations(self, plan: PreparedPlan) -> None:
-        """Lock the plan's tables in the mode its statement needs, until the transaction ends."""
+    async def lock_relations(self, plan: PreparedPlan) -> bool:
+        """Lock the plan's tables in the mode its statement needs, until the transaction ends.
+
+        Tells whether it had to wait: who held them may have changed them.
+        """
+        has_waited = False
         mode = point.table_mode(plan)
         transaction = self.block.transaction
         assert transaction is not None
@@ -854,6 +864,8 @@ class Session:
         for relation_id in plan.lock_relations:
             if not locks.try_acquire(transaction, relation_id, mode):
                 await self.node.transactions.wait_for_lock(transaction, relation_id, mode)
+                has_waited = True
+        return has_waited
 
     async def _rows_of(self, portal: Portal, row_limit: int) -> Result:
         """Return the portal's next rows as a Result."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from nodedb.kv.locks import ROW_EXCLUSIVE, ROW_NO_KEY_UPDATE, ROW_UPDATE
+from nodedb.kv.locks import ACCESS_SHARE, ROW_EXCLUSIVE, ROW_NO_KEY_UPDATE, ROW_UPDATE
 from nodedb.txn.table_codec import codec_of
 from nodedb.txn.transaction import PAYLOAD
 from sql.ast.utility import Begin, Commit, TransactionModes
@@ -266,10 +266,16 @@ class _ReadStep(_PointStep):
         if not self._stands():
             return None
         block = self._session.block
+        locks = self._manager.locks
         transaction = None
-        if block.state != "idle":
+        if block.state == "idle":
+            if not locks.is_free(self._table_id, ACCESS_SHARE):
+                return None
+        else:
             transaction = _usable(block)
-            if transaction is None:
+            if transaction is None or not locks.try_acquire(
+                transaction, self._table_id, ACCESS_SHARE
+            ):
                 return None
         now = self._begin()
         context = self._context(parameters, now, now if transaction is None else block.started_at)

@@ -7,6 +7,7 @@ libpq sends for a prepared execution, or as simple queries.
 
 import random
 
+import psycopg
 import pytest
 from psycopg import errors
 from psycopg.pq import ExecStatus, PGconn
@@ -175,12 +176,14 @@ def test_a_step_follows_the_catalog_and_the_role(node: NodeProcess) -> None:
         other.execute("UPDATE c SET n = 8")
         assert [ask() for _ in range(3)] == [(b"8",)] * 3
         other.execute("CREATE ROLE step_reader")
+        other.execute("GRANT USAGE ON SCHEMA public TO step_reader")
         session.execute("SET ROLE step_reader")
         assert [ask() for _ in range(2)] == [(b"42501",)] * 2
         session.execute("RESET ROLE")
         assert ask() == (b"8",)
         other.execute("DROP TABLE c")
         assert ask() == (b"42P01",)
+        other.execute("REVOKE USAGE ON SCHEMA public FROM step_reader")
         other.execute("DROP ROLE step_reader")
 
 
@@ -198,3 +201,90 @@ def test_a_commit_refused_by_a_unique_index_amid_a_block(node: NodeProcess) -> N
             session.execute("SELECT 1")
         assert session.pgconn.exec_(b"COMMIT").command_status == b"ROLLBACK"
         assert session.execute("SELECT count(*) FROM c").fetchone() == (3,)
+
+
+def waits(watcher: psycopg.Connection) -> bool:
+    return bool(watcher.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchall())
+
+
+@pytest.mark.parametrize("simple", [False, True])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_read_waits_for_an_exclusive_table_lock(
+    node: NodeProcess, is_known: bool, simple: bool
+) -> None:
+    with node.connect() as holder, node.connect() as reader, node.connect() as watcher:
+        holder.execute("CREATE TABLE c (id int PRIMARY KEY, n int)")
+        holder.execute("INSERT INTO c VALUES (1, 7)")
+        reader.pgconn.prepare(b"get", b"SELECT n FROM c WHERE id = $1")
+
+        def send() -> None:
+            if simple:
+                reader.pgconn.send_query(b"SELECT n FROM c WHERE id = 1")
+            else:
+                reader.pgconn.send_query_prepared(b"get", [b"1"])
+            reader.pgconn.flush()
+
+        def answer() -> bytes | None:
+            result = reader.pgconn.get_result()
+            assert result is not None
+            assert reader.pgconn.get_result() is None
+            return result.get_value(0, 0)
+
+        for _ in range(3 if is_known else 0):
+            send()
+            assert answer() == b"7"
+        holder.execute("BEGIN")
+        holder.execute("LOCK TABLE c IN ACCESS EXCLUSIVE MODE")
+        holder.execute("UPDATE c SET n = 8")
+        send()
+        while not waits(watcher):
+            pass
+        holder.execute("COMMIT")
+        assert answer() == b"8"
+
+
+def test_a_read_in_a_block_keeps_its_table_from_being_dropped(node: NodeProcess) -> None:
+    with node.connect() as reader, node.connect() as dropper:
+        reader.execute("CREATE TABLE c (id int PRIMARY KEY)")
+        reader.pgconn.prepare(b"get", b"SELECT id FROM c WHERE id = $1")
+        for _ in range(3):
+            reader.pgconn.exec_prepared(b"get", [b"1"])
+        reader.execute("BEGIN")
+        reader.pgconn.exec_prepared(b"get", [b"1"])
+        dropper.execute("SET lock_timeout = '50ms'")
+        with pytest.raises(errors.LockNotAvailable):
+            dropper.execute("DROP TABLE c")
+        reader.execute("COMMIT")
+        dropper.execute("DROP TABLE c")
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("INSERT INTO c VALUES ($1, 7)", b"3"), ("UPDATE c SET n = 7 WHERE id = $1", b"2")],
+)
+def test_a_write_that_waited_for_its_table_sees_the_new_index(
+    node: NodeProcess, text: str, wanted: bytes, is_known: bool
+) -> None:
+    """Planned before CREATE INDEX, executed after it: the index must have the row."""
+    with node.connect() as builder, node.connect() as writer, node.connect() as watcher:
+        builder.execute("CREATE TABLE c (id int PRIMARY KEY, n int)")
+        builder.execute("INSERT INTO c VALUES (1, 1), (2, 2)")
+        writer.pgconn.prepare(b"w", text.encode())
+        for key in (b"101", b"102", b"103") if is_known else ():
+            writer.pgconn.exec_prepared(b"w", [key])
+        builder.execute("DELETE FROM c WHERE id > 100")
+        builder.execute("BEGIN")
+        builder.execute("CREATE UNIQUE INDEX c_n ON c (n)")
+        builder.execute("INSERT INTO c VALUES (9, 7)")
+        writer.pgconn.send_query_prepared(b"w", [wanted])
+        writer.pgconn.flush()
+        while not waits(watcher):
+            pass
+        builder.execute("COMMIT")
+        result = writer.pgconn.get_result()
+        assert result is not None
+        assert writer.pgconn.get_result() is None
+        assert result.error_field(ord("C")) == b"23505"
+        assert result.error_field(ord("n")) == b"c_n"
+        assert watcher.execute("SELECT id FROM c WHERE n = 7").fetchall() == [(9,)]
