@@ -68,7 +68,7 @@ _LOGGER: Final = logging.getLogger("nodedb.pgwire")
 # An error in one of these discards everything up to Sync.
 _EXTENDED_TAGS: Final = frozenset(b"PBEDCH")
 _SYNC_TAG: Final = ord("S")
-# Rows encoded at once: few until their width is known, then about a flush size's worth.
+# Rows encoded at once: few until their width is known, then about a flush's worth.
 _ROWS_FIRST: Final = 32
 _ROWS_MAX: Final = 1024
 _TEMPLATES_MAX: Final = 256
@@ -128,12 +128,12 @@ class Connection:
         self._in_simple_query = False
         self._is_copying = False
         self._shapes = Shapes()
-        # Of the prepared statements that were executed, by name.
         self._templates: dict[bytes, Template] = {}
-        # True while the coroutine waits for the first message of whatever comes next.
+        # True while the coroutine waits for the first message of what comes next.
         self._may_answer_directly = False
-        # The step that commits, its template (None: a simple query), and the waiter for input that
-        # must not be completed meanwhile.
+        # A step has just declined what the coroutine now gets to see.
+        self._has_declined = False
+        # A step that commits, its template (None: a simple query), and the waiter for input.
         self._committing: tuple[Step, Template | None, Waiter[None]] | None = None
         self._handlers: dict[type, Callable[[Any], Awaitable[None]]] = {
             m.Query: self._on_query,
@@ -168,7 +168,7 @@ class Connection:
             if not self.decoder.is_amid_message:
                 self._input = None
                 waiter.set_result(None)
-        elif not self._is_input_paused and self._buffered_bytes > self.settings.input_bytes_pause:
+        elif not self._is_input_paused and self._has_much_input():
             self._is_input_paused = True
             self.io.pause_input()
 
@@ -296,9 +296,9 @@ class Connection:
             and self.decoder.last_tag not in _EXTENDED_TAGS
         )
 
-    @property
-    def _buffered_bytes(self) -> int:
-        return self.decoder.buffered_bytes + self.startup_decoder.buffered_bytes
+    def _has_much_input(self) -> bool:
+        buffered = self.decoder.buffered_bytes + self.startup_decoder.buffered_bytes
+        return buffered > self.settings.input_bytes_pause
 
     def _wake_input(self, error: Exception) -> bool:
         waiter = self._input
@@ -415,9 +415,9 @@ class Connection:
         formats = bind.result_formats
         if len(formats) > 1 or (formats and formats[0] not in FORMAT_CODES):
             return False
-        is_described = messages is _DESCRIBE_EXECUTE_SYNC
         answer: AnswerAtOnce | None = None
-        step = session.step(bind.statement)
+        step = None if self._has_declined else session.step(bind.statement)
+        self._has_declined = False
         if step is not None and await complete(
             step, step.run(bind.parameters, bind.parameter_formats)
         ):
@@ -437,7 +437,7 @@ class Connection:
                 session.format, columns, spread_formats(formats, len(columns))
             )
         description = None if shape is None else shape.row_description
-        self.out += head_of(description, is_described=is_described)
+        self.out += head_of(description, is_described=messages is _DESCRIBE_EXECUTE_SYNC)
         if shape is not None:
             shape.encode(answer.rows, self.out)
         self.out += backend.command_complete(answer.tag)
@@ -497,6 +497,7 @@ class Connection:
             self._fail_directly(error)
             return True
         if outcome is None:
+            self._has_declined = True
             return False
         if outcome is True:
             self._send_answer(session, step, template)
@@ -606,7 +607,8 @@ class Connection:
 
     async def _on_query(self, message: m.Query) -> None:
         session = self._require_session()
-        found = session.query_step(message.text)
+        found = None if self._has_declined else session.query_step(message.text)
+        self._has_declined = False
         if found is not None:
             step, parameters = found
             if await complete(step, step.run_with(parameters)):
