@@ -10,7 +10,6 @@ Source: PostgreSQL docs, "Message Formats": Bind.
 
 from __future__ import annotations
 
-import contextlib
 import struct
 from typing import TYPE_CHECKING, Final
 
@@ -84,7 +83,7 @@ class Template:
         self.encode = encode
 
     def values_of(self, data: bytes) -> list[bytes | None] | None:
-        """Return the parameters of an execution, None when the template is anything else.
+        """Return the parameters of an execution, None when the packet is anything else.
 
         Text beyond ASCII, which has to be checked, counts as something else too.
         """
@@ -141,7 +140,10 @@ async def complete(step: Step, outcome: StepOutcome) -> bool:
     if outcome is None:
         return False
     if isinstance(outcome, Waiter):
-        with contextlib.suppress(SqlError):
-            await outcome  # finish raises its error, and tidies up first
-        step.finish()
+        failure: SqlError | None = None
+        try:
+            await outcome
+        except SqlError as error:  # raised again by finish, which tidies up first
+            failure = error
+        step.finish(failure)
     return True

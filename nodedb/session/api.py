@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from nodedb.waiter import Waiter
+from sql.errors import SqlError
 from sql.types.base import Datum, Row, SqlType
 
 
@@ -169,8 +170,11 @@ class Step(Protocol):
     def run_with(self, parameters: tuple[Datum, ...]) -> StepOutcome:
         """Execute with parameters that are datums."""
 
-    def finish(self) -> None:
-        """Complete a run whose waiter is done. Raises what the commit failed with."""
+    def finish(self, failure: SqlError | None = None) -> None:
+        """Complete a run whose waiter is done. Raises what the commit failed with.
+
+        ``failure`` is what awaiting the waiter has raised: that takes the error out of it.
+        """
 
 
 class FrontEndSession(Protocol):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nodedb.txn.transaction import Mark, Transaction
     from nodedb.waiter import Interrupts, Waiter
     from sql.catalog.descriptor import ForeignKey, Index
+    from sql.errors import SqlError
 
 PLAIN_WRITES_MAX: Final = 256
 """A transaction of more writes is committed by a coroutine, which lets others in between."""
@@ -193,16 +194,20 @@ class TransactionBlock:
             self._finish(committed=True)
         return self._commit_waiter
 
-    def finish_commit(self) -> None:
-        """End the block whose rows are decided. Raises what the commit failed with."""
+    def finish_commit(self, failure: SqlError | None) -> None:
+        """End the block whose rows are decided. Raises what the commit failed with.
+
+        ``failure`` is what whoever awaited the waiter of ``commit_rows`` took out of it.
+        """
         waiter, transaction = self._commit_waiter, self.transaction
         assert waiter is not None
         assert transaction is not None
         self._commit_waiter = None
-        self._manager.end_commit(transaction, waiter)
-        if waiter.error is not None:
+        error = failure if failure is not None else waiter.error
+        self._manager.end_commit(transaction, is_committed=error is None)
+        if error is not None:
             self.rollback()
-            raise waiter.error
+            raise error
         self._finish(committed=True)
 
     def _catalog_change(self, overlay: CatalogOverlay | None) -> bytes | None:

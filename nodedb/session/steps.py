@@ -81,6 +81,7 @@ class Step:
         "_node",
         "_plan",
         "_prepared",
+        "_row_count",
         "_session",
         "_snapshot",
         "_started",
@@ -102,6 +103,7 @@ class Step:
         self._snapshot = session.node.metadata.catalog
         self._epoch = session.settings.search_path_version
         self._started = 0.0
+        self._row_count = 0
         self._entry = session.node.statement_statistics.entry(session, prepared.text)
         self.columns: tuple[ResultColumn, ...] | None = None
         self.rows: Sequence[Row] = _NO_ROWS
@@ -122,12 +124,12 @@ class Step:
         """Execute; True when it is done, a waiter while it commits, None when it declines."""
         raise NotImplementedError
 
-    def finish(self) -> None:
-        """Complete a commit whose waiter is done. Raises what the waiter failed with."""
+    def finish(self, failure: SqlError | None = None) -> None:
+        """Complete a commit whose waiter is done. Raises what it failed with."""
         session = self._session
         session.is_running = False
-        session.block.finish_commit()
-        self._note(len(self.rows))
+        session.block.finish_commit(failure)
+        self._note(self._row_count)
 
     def _stands(self) -> bool:
         """Tell whether the step is still what its statement means, and nothing has to be timed."""
@@ -179,7 +181,7 @@ class Step:
         session = self._session
         waiter = session.block.commit_rows()
         if waiter is None:
-            self._note(len(self.rows))
+            self._note(self._row_count)
             return True
         session.is_running = True
         return waiter
@@ -355,6 +357,7 @@ class _WriteStep(_PointStep):
         transaction.command += 1
         self.tag = f"{self._kind} {count}"
         if is_alone:
+            self._row_count = count
             return self._commit()
         self._note(count)
         return True

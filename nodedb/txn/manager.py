@@ -185,9 +185,9 @@ class TransactionManager:
             self._end(transaction)
             raise
 
-    def end_commit(self, transaction: Transaction, waiter: Waiter[int]) -> None:
+    def end_commit(self, transaction: Transaction, *, is_committed: bool) -> None:
         """Release a transaction's locks after its commit was decided, either way."""
-        if waiter.error is None:
+        if is_committed:
             self.commit_count += 1
         self._end(transaction)
 

@@ -39,6 +39,7 @@ from sql.errors import (
     InvalidSqlStatementName,
     QueryCanceled,
     SerializationFailure,
+    SqlError,
     SqlSyntaxError,
 )
 from sql.types import catalog
@@ -112,8 +113,8 @@ def columns_of(text: str) -> tuple[ResultColumn, ...] | None:
 class FakeStep:
     """A step that answers as it is told.
 
-    The answer ``declines``, or waits for the session's gate when ``commits``; then ``error``, if
-    there is one, is what finishing raises.
+    The answer ``declines``, or waits for the session's gate when ``commits``; what the gate failed
+    with is what finishing raises.
     """
 
     def __init__(self, session: "FakeSession", answer: Any) -> None:
@@ -133,10 +134,11 @@ class FakeStep:
             return None
         return self._session.gate if self._answer.commits else True
 
-    def finish(self) -> None:
+    def finish(self, failure: SqlError | None = None) -> None:
         self._session.log.append("finish")
-        if self._answer.error is not None:
-            raise self._answer.error
+        error = failure or self._session.gate.error
+        if error is not None:
+            raise error
 
 
 class FakeSession:

@@ -444,7 +444,6 @@ class AtOnce(NamedTuple):
     tag: str
     commits: bool = False
     declines: bool = False
-    error: Exception | None = None
 
 
 SEVEN = AtOnce(ONE, [(7,)], "SELECT 1")
@@ -648,17 +647,21 @@ def test_a_commit_that_fails_is_one_error_and_the_connection_goes_on() -> None:
     harness = Harness().login()
     refused = SerializationFailure("could not serialize access")
     harness.session.at_once["p"] = WRITTEN._replace(commits=True)
-    harness.session.gate.set_result(None)
-    harness.send(execution("p"))
-    fed = Fed(harness)
-    known = harness.connection._templates[b"p"].step
-    known._answer = WRITTEN._replace(commits=True, error=refused)  # type: ignore[attr-defined]
+
+    def fail() -> None:
+        harness.session.gate = Waiter()
+        assert harness.send(execution("p")) == []
+        harness.session.gate.set_error(refused)
+        lines = describe(harness.io.take())
+        assert "C='40001'" in lines[0]
+        assert lines[1:] == ["ReadyForQuery I"]
+
+    fail()  # through the coroutine
     harness.session.gate = Waiter()
-    assert harness.send(execution("p")) == []
-    harness.session.gate.set_error(refused)
-    lines = describe(harness.io.take())
-    assert "C='40001'" in lines[0]
-    assert lines[1:] == ["ReadyForQuery I"]
+    harness.session.gate.set_result(None)
+    assert "CommandComplete INSERT 0 1" in harness.send(execution("p"))
+    fed = Fed(harness)
+    fail()  # and without
     assert fed.count == 0
     assert harness.send(query("tag NEXT")) == ["CommandComplete NEXT", "ReadyForQuery I"]
 
