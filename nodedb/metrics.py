@@ -50,6 +50,11 @@ class NodeMetrics(Collector):
             ("nodedb_statements", "Statements executed", sessions.latency.count),
             ("nodedb_statement_errors", "Statements that failed", sessions.error_count),
             (
+                "nodedb_statement_restarts",
+                "Times a statement was run again after it had lost against another transaction",
+                sessions.restart_count,
+            ),
+            (
                 "nodedb_transactions_committed",
                 "Transactions committed with writes",
                 transactions.commit_count,
@@ -58,6 +63,11 @@ class NodeMetrics(Collector):
                 "nodedb_transactions_rolled_back",
                 "Transactions rolled back",
                 transactions.rollback_count,
+            ),
+            (
+                "nodedb_timestamp_waits",
+                "Commits that had to wait for the wall clock",
+                transactions.timestamps.wait_count,
             ),
             ("nodedb_log_flushes", "Write-ahead log flushes (fdatasync)", replicator.flush_count),
             ("nodedb_log_entries", "Entries made durable", replicator.entry_count),
@@ -68,6 +78,11 @@ class NodeMetrics(Collector):
         )
         for name, help_text, value in counters:
             yield CounterMetricFamily(name, help_text, value=value)
+        yield GaugeMetricFamily(
+            "nodedb_timestamp_lead_seconds",
+            "How far the newest timestamp is ahead of the wall clock",
+            value=transactions.timestamps.lead_seconds,
+        )
         yield GaugeMetricFamily("nodedb_locks", "Resources locked", value=len(transactions.locks))
         keys = sum(transactions.group.vshard_keys)
         size = sum(transactions.group.vshard_bytes)

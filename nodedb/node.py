@@ -38,10 +38,11 @@ from nodedb.pgwire.auth import make_scram_secret
 from nodedb.pgwire.config import PgWireSettings
 from nodedb.pgwire.driver import PgWireServer
 from nodedb.session.manager import SessionManager
-from nodedb.session.settings import BY_NAME
+from nodedb.session.settings import BY_NAME, node_setting_ms
 from nodedb.storage.lmdb_engine import LmdbEngine
 from nodedb.storage.store import Store
 from nodedb.storage.wal import Wal
+from nodedb.txn.checks import ALL_CHECKS, checks_of
 from nodedb.txn.manager import TransactionManager
 from nodedb.waiter import Waiter
 
@@ -133,6 +134,7 @@ class Node:
             rpc_address=str(config.advertise_rpc or config.rpc_addr),
             connections_max=config.max_connections,
         )
+        self.sessions.schema_changes.resume()
         self.metrics = NodeMetrics(self.sessions)
         await self._start_servers()
         self._schedule_collection(schedule)
@@ -159,6 +161,9 @@ class Node:
             oracle=oracle,
             clock=self._clock,
             schedule=schedule,
+            checks=checks_of(os.environ) if self._config.fault_injection else ALL_CHECKS,
+            snapshot_age_seconds_max=node_setting_ms(self._config.variables, "max_snapshot_age")
+            / 1000,
         )
         if not self.metadata.catalog.schema_version:
             self._bootstrap()
@@ -312,6 +317,7 @@ class Node:
         self.sessions.is_draining = True
         if self._fatal is None:
             await self.sql.drain()
+            self.sessions.schema_changes.stop()
             self.sessions.sequences.write_back()
         await self.sql.close()
         await self.http.close()

@@ -26,11 +26,13 @@ left join pg_type b on b.oid = t.typbasetype
 where n.nspname in ('pg_catalog', 'information_schema') and c.relkind in ('r', 'v') and a.attnum > 0
 group by 1, 2, 3, 4 order by 2 desc, 3
 """
-# An extension's view in PostgreSQL; here it is always there.
+# An extension's view in PostgreSQL, here it is always there; and a view of our own.
 OWN_VIEWS = (
     "12999 cv pg_stat_statements userid:oid dbid:oid queryid:int8 query:text calls:int8"
     " total_exec_time:float8 min_exec_time:float8 max_exec_time:float8 mean_exec_time:float8"
     " stddev_exec_time:float8 rows:int8",
+    "12998 cv nodedb_ddl_audit metadata_index:int8 committed_at:timestamptz role_name:name pid:int4"
+    " client_addr:text commands:_text",
 )
 KNOWN = ",".join(str(t.oid) for t in all_types())
 COLLATIONS = "('default', 'C', 'POSIX', 'ucs_basic', 'C.utf8', 'en_US', 'und-x-icu')"

@@ -5,15 +5,23 @@ nothing at or above ``reserved_until`` before that bound has been raised in the 
 leads next starts above everything its predecessor gave. The clock may step backwards: timestamps go
 on from the highest one given, the counter carrying over into the milliseconds.
 
+How far ahead of the clock they may run: the reference is the highest wall time this oracle has
+seen, or where it started if that is later. It leads that by less than ``LEAD_MS_MAX`` as long as
+whoever asks for a timestamp waits while ``wait_ms`` says so. A clock that steps back therefore
+stops nobody: the reference stays, and there are 1.3 billion timestamps to count through before
+anybody has to wait for the clock to come back.
+
 Source: TiDB's and Percolator's timestamp oracle (Peng, Dabek 2010, section 2.3). Left to the
-driver: making the window durable before the timestamp becomes visible to anybody.
+driver: making the window durable before the timestamp becomes visible to anybody, and waiting.
 """
 
 from typing import Final, NamedTuple
 
 COUNTER_BITS: Final = 18
 COUNTER_MASK: Final = (1 << COUNTER_BITS) - 1
+PHYSICAL_BITS: Final = 46
 WINDOW_MS: Final = 3_000
+LEAD_MS_MAX: Final = 5_000
 
 
 def pack_timestamp(physical_ms: int, counter: int = 0) -> int:
@@ -42,7 +50,7 @@ class TimestampOracle:
     Invariant: each is above all earlier ones and below the window's durable end.
     """
 
-    def __init__(self, reserved_until: int) -> None:
+    def __init__(self, reserved_until: int, lead_ms_max: int = LEAD_MS_MAX) -> None:
         """Start above everything an earlier oracle may have given.
 
         Its window's end, a packed timestamp.
@@ -50,18 +58,40 @@ class TimestampOracle:
         self.last = reserved_until
         self.reserved_until = reserved_until
         self._durable_until = reserved_until
+        self._lead_ms_max = lead_ms_max
+        # Timestamps from here on lead too far. The window's end counts as a time that was seen, for
+        # the clock may be an hour behind it, and that must not stop anybody.
+        self._limit = pack_timestamp(physical_ms(reserved_until) + lead_ms_max)
 
     def allocate(self, now_ms: int, count: int = 1) -> Allocation:
         """Return the first of the next ``count`` timestamps.
 
         ``now_ms`` is the wall clock, which may lie.
         """
+        assert count > 0
+        self._see(now_ms)
         timestamp = max(self.last + 1, now_ms << COUNTER_BITS)
         self.last = timestamp + count - 1
+        assert not self.last >> COUNTER_BITS + PHYSICAL_BITS, "the clock is past the year 4199"
         if self.last < self.reserved_until:
             return Allocation(timestamp, None)
         self.reserved_until = pack_timestamp(physical_ms(self.last) + WINDOW_MS)
         return Allocation(timestamp, self.reserved_until)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Tell whether the next timestamp would lead too far, by the clock as last seen."""
+        return self.last + 1 >= self._limit
+
+    def wait_ms(self, now_ms: int) -> int:
+        """Return how far the clock has to go before the next timestamp may be asked for; 0: now."""
+        self._see(now_ms)
+        if not self.is_ahead:
+            return 0
+        return physical_ms(self.last + 1) + 1 - self._lead_ms_max - now_ms
+
+    def _see(self, now_ms: int) -> None:
+        self._limit = max(self._limit, now_ms + self._lead_ms_max << COUNTER_BITS)
 
     def window_decided(self, until: int, *, is_durable: bool) -> None:
         """Learn what became of a raised window: a refused one must be asked for again."""

@@ -1,10 +1,11 @@
 """Catalog changes: what a transaction's DDL does to the descriptors, before and after it commits.
 
-A session with DDL in progress holds a ``CatalogOverlay`` over the snapshot it started from.
-Statements put and delete whole descriptors; ``snapshot`` is the catalog as that session sees it. At
-commit ``changes()`` becomes the payload of one metadata log entry and every node applies it with
-``apply_change``, which cannot fail. ``conflict`` tells, against the newest snapshot, whether the
-changes may still be applied.
+A session with DDL in progress holds a ``CatalogOverlay`` over the newest catalog, which it follows
+(``rebase``): what others commit is seen at once, as in PostgreSQL. Statements put and delete whole
+descriptors; ``snapshot`` is the catalog as that session sees it. At commit ``changes()`` becomes
+the payload of one metadata log entry and every node applies it with ``apply_change``, which cannot
+fail. ``conflict`` tells, against the newest snapshot, whether the changes may still be applied;
+sessions lock what they change (``nodedb.catalog.claims``), so at COMMIT it finds nothing.
 
 Guarantees: a descriptor's version grows by exactly one per transaction that changes it; an object
 created and dropped in one transaction leaves nothing; ids taken after a mark are free again after
@@ -19,7 +20,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from sql.catalog.descriptor import AnyDescriptor, Database, Role, Schema, Sequence, Table, View
+from sql.catalog.descriptor import (
+    FIRST_USER_ID,
+    AnyDescriptor,
+    Database,
+    Role,
+    Schema,
+    Sequence,
+    Table,
+    View,
+)
 from sql.errors import (
     DuplicateDatabase,
     DuplicateObject,
@@ -40,7 +50,7 @@ FORMAT_VERSION: Final = 1
 class CatalogChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """The net effect of one transaction's DDL.
 
-    ``deletes`` apply before ``puts``; ``user`` and ``text`` are for audit.
+    ``deletes`` apply before ``puts``; what follows ``next_id`` is for audit.
     """
 
     puts: tuple[AnyDescriptor, ...] = ()
@@ -49,6 +59,11 @@ class CatalogChange(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     user: str = ""
     statements: tuple[str, ...] = ()
     """Tags of the statements, in order (``CREATE TABLE``)."""
+    process_id: int = 0
+    client: str = ""
+    """Address of the client; "" for the node itself."""
+    committed_at: int = 0
+    """Microseconds since 2000-01-01 UTC, as the session's node had it."""
 
     def encode(self) -> bytes:
         """Return the payload of a metadata log entry."""
@@ -105,11 +120,23 @@ class IdAllocator:
         self._next = max(self._next, snapshot.next_id)
 
 
+class Author(NamedTuple):
+    """Who commits a change, for the audit; the fields of ``CatalogChange``."""
+
+    user: str = ""
+    process_id: int = 0
+    client: str = ""
+    committed_at: int = 0
+
+
+NOBODY: Final = Author()
+
+
 class Mark(NamedTuple):
     """An overlay's state at a savepoint."""
 
     puts: dict[int, AnyDescriptor]
-    deletes: frozenset[int]
+    deletes: dict[int, int]
     next_id: int
     statements: int
 
@@ -117,16 +144,27 @@ class Mark(NamedTuple):
 class CatalogOverlay:
     """One transaction's uncommitted catalog changes over ``base``."""
 
-    __slots__ = ("_allocate", "_deletes", "_next_id", "_puts", "_snapshot", "base", "statements")
+    __slots__ = (
+        "_allocate",
+        "_deletes",
+        "_is_stale",
+        "_next_id",
+        "_puts",
+        "_snapshot",
+        "base",
+        "statements",
+    )
 
     def __init__(self, base: CatalogSnapshot, allocate: Callable[[], int] | None = None) -> None:
         self.base = base
         self.statements: list[str] = []
         self._allocate = allocate
         self._puts: dict[int, AnyDescriptor] = {}
-        self._deletes: set[int] = set()
+        self._deletes: dict[int, int] = {}
+        """Ids, with the versions that were deleted."""
         self._next_id = base.next_id
         self._snapshot: CatalogSnapshot | None = base
+        self._is_stale = False
 
     @property
     def snapshot(self) -> CatalogSnapshot:
@@ -148,21 +186,25 @@ class CatalogOverlay:
     def put(self, descriptor: AnyDescriptor) -> None:
         """Create or replace a descriptor.
 
-        Its ``version`` is set here: 1, or one more than the base's.
+        Its ``version`` is set here: 1, or one more than the base's. The version it comes with tells
+        what it was made from: when others have replaced that meanwhile, ``conflict`` will say so.
         """
         old = self.base.get(descriptor.id)
+        if descriptor.id not in self._puts and old is not None:
+            self._is_stale |= descriptor.version != old.version
         version = 1 if old is None else old.version + 1
         if descriptor.version != version:
             descriptor = msgspec.structs.replace(descriptor, version=version)
         self._puts[descriptor.id] = descriptor
-        self._deletes.discard(descriptor.id)
+        self._deletes.pop(descriptor.id, None)
         self._snapshot = None
 
     def delete(self, descriptor_id: int) -> None:
         """Delete a descriptor."""
         self._puts.pop(descriptor_id, None)
-        if self.base.get(descriptor_id) is not None:
-            self._deletes.add(descriptor_id)
+        old = self.base.get(descriptor_id)
+        if old is not None:
+            self._deletes[descriptor_id] = old.version
         self._snapshot = None
 
     def allocate_id(self) -> int:
@@ -173,17 +215,27 @@ class CatalogOverlay:
 
     def mark(self) -> Mark:
         """Remember the current state for ``rollback``."""
-        return Mark(dict(self._puts), frozenset(self._deletes), self._next_id, len(self.statements))
+        return Mark(dict(self._puts), dict(self._deletes), self._next_id, len(self.statements))
 
     def rollback(self, mark: Mark) -> None:
         """Return to the state at ``mark``, which stays usable."""
         self._puts = dict(mark.puts)
-        self._deletes = set(mark.deletes)
+        self._deletes = dict(mark.deletes)
         self._next_id = mark.next_id
         del self.statements[mark.statements :]
         self._snapshot = None
+        self._is_stale = False
 
-    def changes(self, user: str = "") -> CatalogChange | None:
+    def changed_since(self, mark: Mark) -> list[tuple[AnyDescriptor | None, AnyDescriptor | None]]:
+        """Return (before, after) of what was put or deleted since a mark, in id order.
+
+        ``before`` is the committed descriptor, None for a new one; ``after`` is None when deleted.
+        """
+        ids = {i for i, put in self._puts.items() if mark.puts.get(i) is not put}
+        ids |= self._deletes.keys() - mark.deletes.keys()
+        return [(self.base.get(i), self._puts.get(i)) for i in sorted(ids)]
+
+    def changes(self, author: Author = NOBODY) -> CatalogChange | None:
         """Return what to commit, in id order (for determinism), or None when nothing changed."""
         if not self.is_changed:
             return None
@@ -191,15 +243,17 @@ class CatalogOverlay:
             puts=tuple(self._puts[i] for i in sorted(self._puts)),
             deletes=tuple(sorted(self._deletes)),
             next_id=self._next_id,
-            user=user,
+            user=author.user,
             statements=tuple(self.statements),
+            process_id=author.process_id,
+            client=author.client,
+            committed_at=author.committed_at,
         )
 
     def rebase(self, newer: CatalogSnapshot) -> None:
-        """Take ``newer`` as the base.
-
-        Only while nothing has changed yet, or after ``conflict`` returned None.
-        """
+        """Take ``newer`` as the base; the changes stay."""
+        if newer is self.base:
+            return
         self.base = newer
         self._next_id = max(self._next_id, newer.next_id)
         self._snapshot = None
@@ -209,20 +263,25 @@ class CatalogOverlay:
 
         DuplicateTable (42P07) and its like when a name was taken meanwhile; SerializationFailure
         (40001) when an object we changed, or one we rely on, was changed or dropped. Running the
-        transaction again cures the latter.
+        statement, or the transaction, again cures the latter.
         """
-        if newer.schema_version == self.base.schema_version:
-            return None
-        for descriptor_id in (*self._deletes, *self._puts):
-            old = self.base.get(descriptor_id)
+        if self._is_stale or any(self._is_replaced(newer, put) for put in self._puts.values()):
+            return SerializationFailure("could not serialize access due to concurrent update")
+        for descriptor_id, version in self._deletes.items():
             now = newer.get(descriptor_id)
-            if (old and old.version) != (now and now.version):
+            if now is None or now.version != version:
                 return SerializationFailure("could not serialize access due to concurrent update")
         for descriptor in self._puts.values():
             error = self._taken(newer, descriptor) or self._orphaned(newer, descriptor)
             if error is not None:
                 return error
         return None
+
+    @staticmethod
+    def _is_replaced(newer: CatalogSnapshot, put: AnyDescriptor) -> bool:
+        """Tell whether ``newer`` has not the version that a changed descriptor was made from."""
+        now = newer.get(put.id)
+        return put.version != (1 if now is None else now.version + 1)
 
     def _taken(self, newer: CatalogSnapshot, descriptor: AnyDescriptor) -> SqlError | None:
         holder = _holder_of_name(newer, descriptor)
@@ -248,9 +307,14 @@ class CatalogOverlay:
         elif isinstance(descriptor, (Table, View, Sequence)):
             needed.append(descriptor.schema_id)
         if isinstance(descriptor, View):
-            needed.extend(relation_id for relation_id, _ in descriptor.depends_on)
+            # Relations below are system tables, which are not stored.
+            needed.extend(on for on, _ in descriptor.depends_on if on >= FIRST_USER_ID)
+        if isinstance(descriptor, Table):
+            needed.extend(key.referenced_table_id for key in descriptor.foreign_keys)
         for descriptor_id in needed:
-            if self.base.get(descriptor_id) is not None and newer.get(descriptor_id) is None:
+            if descriptor_id not in self._puts and (
+                newer.get(descriptor_id) is None or descriptor_id in self._deletes
+            ):
                 return SerializationFailure("could not serialize access due to concurrent delete")
         return None
 

@@ -3,7 +3,8 @@
 The catalog and the oracle's window, changed only by applied entries.
 
 Descriptors are stored one by one in the engine, keyed by id, so a start reads them back without the
-log; the snapshot in memory is replaced as a whole. The entry's log index is the schema version.
+log; the snapshot in memory is replaced as a whole. The entry's log index is the schema version. Who
+committed it is kept beside them (``nodedb.catalog.audit``).
 """
 
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ from cluster.metadata.command import (
 from cluster.metadata.command import (
     CatalogChange as CatalogChangeCommand,
 )
+from nodedb.catalog.audit import Audit
 from nodedb.catalog.changes import apply_change, decode_change
 from nodedb.storage.engine import Engine
 from sql.catalog.descriptor import AnyDescriptor
@@ -36,6 +38,7 @@ class _State(msgspec.Struct, array_like=True):
     schema_version: int
     next_id: int
     timestamp_window: int
+    change_count: int = 0
 
 
 class MetadataState:
@@ -44,8 +47,11 @@ class MetadataState:
     def __init__(self, engine: Engine) -> None:
         self._descriptors = engine.space("metadata.descriptors")
         self._meta = engine.space("metadata.state")
+        self.audit = Audit(engine)
         self.catalog = CatalogSnapshot()
         self.timestamp_window = 0
+        self.change_count = 0
+        """Catalog changes applied so far: each transaction with DDL is one, and one log entry."""
         self.on_catalog_change: list[Callable[[CatalogSnapshot], None]] = []
         self._load()
 
@@ -55,6 +61,7 @@ class MetadataState:
             return
         state = msgspec.msgpack.decode(saved, type=_State)
         self.timestamp_window = state.timestamp_window
+        self.change_count = state.change_count
         descriptors: list[AnyDescriptor] = []
         start = b"\0"
         while items := self._descriptors.scan(start, None, 1000):
@@ -66,7 +73,12 @@ class MetadataState:
 
     def save(self) -> None:
         """Write the small state into the engine's open transaction."""
-        state = _State(self.catalog.schema_version, self.catalog.next_id, self.timestamp_window)
+        state = _State(
+            self.catalog.schema_version,
+            self.catalog.next_id,
+            self.timestamp_window,
+            self.change_count,
+        )
         self._meta.put(_STATE_KEY, msgspec.msgpack.encode(state))
 
     def apply_payload(self, payload: bytes, index: int) -> None:
@@ -90,6 +102,8 @@ class MetadataState:
             self._descriptors.delete(_key(descriptor_id))
         for descriptor in change.puts:
             self._descriptors.put(_key(descriptor.id), _encoder.encode(descriptor))
+        self.change_count += 1
+        self.audit.note(change, index)
         self.catalog = apply_change(self.catalog, change, index)
         for callback in self.on_catalog_change:
             callback(self.catalog)

@@ -84,9 +84,18 @@ class SessionCatalog:
         """Return the catalog as another role sees it."""
         return self._changed(role_id, self.search_path)
 
-    def _changed(self, user_id: int, search_path: tuple[str, ...]) -> SessionCatalog:
+    def over(self, snapshot: CatalogSnapshot) -> SessionCatalog:
+        """Return the session's view of another snapshot."""
+        return self._changed(self.user_id, self.search_path, snapshot)
+
+    def _changed(
+        self,
+        user_id: int,
+        search_path: tuple[str, ...],
+        snapshot: CatalogSnapshot | None = None,
+    ) -> SessionCatalog:
         return SessionCatalog(
-            self.snapshot,
+            snapshot or self.snapshot,
             database_id=self.database_id,
             user_id=user_id,
             search_path=search_path,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from sql.ast.query import Delete, DmlStatement, Insert, Select, SetOperation, Update, Values
 from sql.binder import bind_statement, column_privileges
+from sql.binder.bound import WithPlan
 from sql.catalog.descriptor import Sequence as SequenceDescriptor
 from sql.catalog.descriptor import Table, View
 from sql.errors import SqlSyntaxError
@@ -34,6 +35,8 @@ CACHED_TEXT_BYTES_MAX: Final = 512 * 1024
 
 PlanKey = tuple[object, ...]
 T = TypeVar("T")
+_CHECKS_ONLY: Final = {"no action", "restrict"}
+"""Actions of a foreign key that write nothing."""
 DML_CLASSES: Final = (Select, Values, SetOperation, Insert, Update, Delete)
 
 
@@ -43,15 +46,23 @@ class PreparedPlan:
     __slots__ = (
         "bound",
         "checked_privileges",
+        "checked_relations",
         "columns",
         "is_point_read",
         "is_read_only",
+        "is_writing",
         "lock_relations",
         "plan",
         "written_name",
     )
 
-    def __init__(self, bound: BoundStatement, plan: PhysicalPlan, written_name: str = "") -> None:
+    def __init__(
+        self,
+        bound: BoundStatement,
+        plan: PhysicalPlan,
+        catalog: SessionCatalog,
+        written_name: str = "",
+    ) -> None:
         self.written_name = written_name or bound.kind.upper()
         """What PostgreSQL calls it where writing is refused."""
         self.bound = bound
@@ -62,7 +73,18 @@ class PreparedPlan:
         self.is_point_read = (
             self.is_read_only and plan.point is not None and plan.point.kind == "get"
         )
-        self.lock_relations = tuple(dict.fromkeys(bound.relations))
+        modifying = isinstance(bound.plan, WithPlan) and any(
+            definition.modifies for definition in bound.plan.definitions
+        )
+        self.is_writing = bound.kind != "select" or modifying
+        """Whether it writes rows, and not only locks them."""
+        relations = list(bound.relations)
+        if self.is_writing:
+            relations += _cascaded(bound, catalog)
+        self.lock_relations = tuple(dict.fromkeys(relations))
+        checked = _checked(bound, catalog, relations) if self.is_writing else set()
+        self.checked_relations = tuple(sorted(checked - set(relations)))
+        """Tables in which foreign keys look rows up."""
 
     def writes_only_temporary(self, catalog: SessionCatalog) -> bool:
         """Tell whether all it writes are temporary tables, which a read-only transaction may."""
@@ -106,6 +128,43 @@ class PreparedPlan:
                 found = True
         if not found:
             catalog.check_privilege(table, letters)
+
+
+def _cascaded(bound: BoundStatement, catalog: SessionCatalog) -> list[int]:
+    """Return the tables that foreign keys' actions may write, those actions' own included."""
+    privileges = [*bound.privileges, *[entry[1:] for entry in bound.view_privileges]]
+    pending = [relation_id for relation_id, letters in privileges if set(letters) & {"w", "d"}]
+    found: dict[int, None] = {}
+    while pending:
+        table = catalog.snapshot.table(pending.pop())
+        if table is None:
+            continue
+        for child_id in table.referenced_by:
+            child = catalog.snapshot.table(child_id)
+            if child is None or child_id in found:
+                continue
+            if any(
+                key.referenced_table_id == table.id
+                and not {key.on_delete, key.on_update} <= _CHECKS_ONLY
+                for key in child.foreign_keys
+            ):
+                found[child_id] = None
+                pending.append(child_id)
+    return list(found)
+
+
+def _checked(bound: BoundStatement, catalog: SessionCatalog, relation_ids: list[int]) -> set[int]:
+    """Return the tables that the rows written refer to, or are referred to from."""
+    privileges = [*bound.privileges, *[entry[1:] for entry in bound.view_privileges]]
+    written = {relation_id for relation_id, letters in privileges if set(letters) & {"a", "w", "d"}}
+    cascaded = set(relation_ids) - set(bound.relations)
+    found: set[int] = set()
+    for relation_id in written | cascaded:
+        table = catalog.snapshot.table(relation_id)
+        if table is not None:
+            found.update(key.referenced_table_id for key in table.foreign_keys)
+            found.update(table.referenced_by)
+    return found
 
 
 def writes_or_locks(bound: BoundStatement) -> bool:
@@ -233,7 +292,7 @@ class PlanCache:
         )
         locking = statement.locking if isinstance(statement, (Select, SetOperation)) else ()
         name = f"SELECT FOR {locking[0].strength.upper()}" if locking else ""
-        return PreparedPlan(bound, plan_statement(bound, catalog), name)
+        return PreparedPlan(bound, plan_statement(bound, catalog), catalog, name)
 
 
 def is_dml(statement: Statement) -> bool:

@@ -54,6 +54,8 @@ _STATE_KEY: Final = b"group-state"
 _TIMESTAMP: Final = struct.Struct(">Q")
 _VSHARDS: Final = tuple(vshard.to_bytes(2, "big") for vshard in range(VSHARD_COUNT))
 _write_key: Final = itemgetter(1)
+TIMESTAMP_MIN: Final = 1
+"""Below every commit timestamp; a snapshot of it is an empty group, one of 0 is none yet."""
 APPLY_SLICE_ROWS: Final = 2048
 """Writes applied in one turn of the loop: a few milliseconds."""
 Item = tuple[bytes, bytes]
@@ -81,7 +83,7 @@ class DataGroup:
         self.rows: Space = engine.space(f"group{group_id}.rows")
         self.history: Space = engine.space(f"group{group_id}.history")
         self._meta: Space = engine.space(f"group{group_id}.meta")
-        self.last_timestamp = 0
+        self.last_timestamp = TIMESTAMP_MIN
         self.watermark = 0
         self.clearing: list[bytes] = []
         self._is_amid_entry = False

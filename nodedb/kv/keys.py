@@ -26,6 +26,9 @@ SEQUENCE_STORAGE_ID: Final = 1
 Index 1, keyed by the sequence's own storage id.
 """
 
+SCHEMA_CHANGE_STORAGE_ID: Final = 2
+"""What schema changes under way must not forget (``nodedb.schema_change.records``)."""
+
 
 def index_prefix(storage_id: int, index_id: int) -> bytes:
     """Return the prefix of all keys of one index."""

@@ -2,9 +2,9 @@
 
 Memory of the leader, volatile by design.
 
-One table serves rows (resource: the row's key as ``bytes``), tables (table id as ``int``) and
-advisory locks (``tuple``). Modes are bits; each mode has a mask of the modes it conflicts with
-(PostgreSQL docs, "Explicit Locking", tables 13.2 and 13.3).
+One table serves rows (resource: the row's key as ``bytes``), tables (table id as ``int``), advisory
+locks (``tuple``) and what DDL changes (``CatalogResource``). Modes are bits; each mode has a mask
+of the modes it conflicts with (PostgreSQL docs, "Explicit Locking", tables 13.2 and 13.3).
 
 Fair queues: a request waits behind earlier waiters it conflicts with, unless its session already
 holds a lock on the resource (an upgrade goes first, or it would wait for those who wait for
@@ -21,10 +21,10 @@ Losing this table costs aborts, never correctness: commit validates (ARCHITECTUR
 
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from nodedb.waiter import Waiter
-from sql.errors import DeadlockDetected
 
 ROW_KEY_SHARE: Final = 1
 ROW_SHARE_LOCK: Final = 2
@@ -100,27 +100,74 @@ MODE_NAMES: Final[dict[int, str]] = {
 _BULK_KEYS: Final = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class CatalogResource:
+    """A name or a descriptor of the catalog, which DDL locks (``nodedb.catalog.claims``).
+
+    ``kind`` "object": ``number`` is the descriptor's id. Else ``name`` is one, of this kind and
+    within the object ``number``.
+    """
+
+    kind: str
+    number: int
+    name: str = ""
+
+
 class LockOwner(Protocol):
     """Whoever holds locks: a transaction, or a session for session-level advisory locks.
 
     ``started`` orders owners by age (larger is younger). ``held`` lists what to release at the end,
-    each resource once. ``waiting`` is set by the table while the owner waits. ``deadlock_name`` is
-    the process id: the same for both owners of a session, of which at most one waits at a time.
+    each resource once, and in between when a lock was strengthened. ``waiting`` is set by the table
+    while the owner waits. ``deadlock_name`` is the process id: the same for both owners of a
+    session, of which at most one waits at a time.
+    ``is_expendable``: whatever its age, it is the victim of a deadlock rather than others, because
+    it works on nobody's behalf whose work could be lost.
     """
 
     started: int
+    is_expendable: bool
     held: list[Hashable]
     waiting: "LockRequest | None"
     deadlock_name: str
 
 
+class LockNames(Protocol):
+    """What the lock table does not know of what it locks; for messages and pg_locks only."""
+
+    def database_id(self, owner: LockOwner) -> int:
+        """Return the database of the owner's session, 0 when the session is gone."""
+
+    def relation(self, key: bytes) -> tuple[int, str]:
+        """Return (table's OID, table's or unique index's name) of a key; (0, "") if unknown."""
+
+    def is_row(self, key: bytes) -> bool:
+        """Tell whether a key is that of a row that is there."""
+
+
+class _NoNames:
+    """Stands in where nobody has said what the keys mean."""
+
+    def database_id(self, owner: LockOwner) -> int:
+        del owner
+        return 0
+
+    def relation(self, key: bytes) -> tuple[int, str]:
+        del key
+        return 0, ""
+
+    def is_row(self, key: bytes) -> bool:
+        del key
+        return True
+
+
 class LockRequest:
     """One owner's place in a queue.
 
-    ``ticket`` grows with arrival; upgrades stand in front whatever theirs is.
+    ``ticket`` grows with arrival; upgrades stand in front whatever theirs is. ``since_us`` is the
+    wall clock and ``purpose`` what is done to a row that way ("updating"), both for who looks on.
     """
 
-    __slots__ = ("is_upgrade", "lock", "mode", "owner", "ticket", "waiter")
+    __slots__ = ("is_upgrade", "lock", "mode", "owner", "purpose", "since_us", "ticket", "waiter")
 
     def __init__(
         self, owner: LockOwner, lock: "Lock", mode: int, ticket: int, *, is_upgrade: bool
@@ -130,6 +177,8 @@ class LockRequest:
         self.mode = mode
         self.ticket = ticket
         self.is_upgrade = is_upgrade
+        self.since_us = 0
+        self.purpose = "locking"
         self.waiter: Waiter[None] = Waiter()
 
 
@@ -137,14 +186,16 @@ class Lock:
     """Holders (owner to mode bits) and the queue of one contended or shared resource.
 
     ``modes`` covers every bit held, and maybe some that no longer are: releasing leaves it alone.
+    ``waiting_modes`` is that for the queue, until it is empty.
     """
 
-    __slots__ = ("holders", "modes", "queue", "resource")
+    __slots__ = ("holders", "modes", "queue", "resource", "waiting_modes")
 
     def __init__(self, resource: Hashable) -> None:
         self.resource = resource
         self.holders: dict[LockOwner, int] = {}
         self.modes = 0
+        self.waiting_modes = 0
         self.queue: list[LockRequest] = []
 
     def is_held_by(self, name: str) -> bool:
@@ -185,6 +236,19 @@ class Lock:
                 yield request.owner
 
 
+class _Strengthened:
+    """An entry of ``LockOwner.held``: a lock got another mode, and ``before`` had these.
+
+    It stands for no resource of its own: releasing everything passes over it.
+    """
+
+    __slots__ = ("before", "lock")
+
+    def __init__(self, lock: Lock, before: int) -> None:
+        self.lock = lock
+        self.before = before
+
+
 class LockTable:
     """All locks of one node's groups."""
 
@@ -193,6 +257,9 @@ class LockTable:
         self._queued: dict[Hashable, Lock] = {}
         self._waiting: dict[str, LockRequest] = {}
         self._next_ticket = 1
+        self.names: LockNames = _NoNames()
+        self.deadlocks: dict[int, int] = {}
+        """How many there were so far, by the victim's database."""
 
     def try_acquire(self, owner: LockOwner, resource: Hashable, mode: int) -> bool:
         """Take the lock if nobody stands in the way; the hot path of every write."""
@@ -257,7 +324,40 @@ class LockTable:
         current = self._locks.get(resource)
         return isinstance(current, Lock) and bool(current.holders.get(owner, 0) & mode)
 
-    def enqueue(self, owner: LockOwner, resource: Hashable, mode: int) -> Waiter[None]:
+    def holders(self, resource: Hashable, mode: int) -> list[LockOwner]:
+        """Return who holds a resource in a mode that conflicts with this one."""
+        current = self._locks.get(resource)
+        if current is None:
+            return []
+        if not isinstance(current, Lock):
+            return [current] if ROW_UPDATE & CONFLICTS[mode] else []
+        return [holder for holder, held in current.holders.items() if held & CONFLICTS[mode]]
+
+    def waits_for(self, name: str, target: str) -> bool:
+        """Tell whether a session waits for another one, directly or behind others."""
+        visited = {name}
+        pending = [name]
+        while pending:
+            request = self._waiting.get(pending.pop())
+            if request is None:
+                continue
+            for blocker in request.lock.blockers(request.owner, request.mode, request):
+                if blocker.deadlock_name == target:
+                    return True
+                if blocker.deadlock_name not in visited:
+                    visited.add(blocker.deadlock_name)
+                    pending.append(blocker.deadlock_name)
+        return False
+
+    def enqueue(
+        self,
+        owner: LockOwner,
+        resource: Hashable,
+        mode: int,
+        *,
+        purpose: str = "locking",
+        now_us: int = 0,
+    ) -> Waiter[None]:
         """Queue for a lock that ``try_acquire`` refused; the waiter completes when it is granted.
 
         Raises DeadlockDetected (40P01) at once when this owner is the youngest of a cycle it has
@@ -269,11 +369,13 @@ class LockTable:
         lock = current if isinstance(current, Lock) else self._inflate(resource, current)
         is_upgrade = lock.is_held_by(owner.deadlock_name)
         request = LockRequest(owner, lock, mode, self._next_ticket, is_upgrade=is_upgrade)
+        request.purpose, request.since_us = purpose, now_us
         self._next_ticket += 1
         if is_upgrade:
             lock.queue.insert(0, request)
         else:
             lock.queue.append(request)
+        lock.waiting_modes |= mode
         owner.waiting = request
         self._waiting[owner.deadlock_name] = request
         self._queued[resource] = lock
@@ -330,13 +432,22 @@ class LockTable:
         return rest
 
     def release_since(self, owner: LockOwner, mark: int) -> None:
-        """Release what was first taken after ``held`` had ``mark`` entries (ROLLBACK TO SAVEPOINT).
+        """Release what was taken after ``held`` had ``mark`` entries (ROLLBACK TO SAVEPOINT).
 
-        A lock taken before and strengthened since keeps its strength.
+        A lock taken before and strengthened since gets its old strength back.
         """
         released = owner.held[mark:]
         del owner.held[mark:]
+        weakened: list[Lock] = []
+        for entry in reversed(released):
+            if entry.__class__ is _Strengthened:
+                assert isinstance(entry, _Strengthened)
+                entry.lock.holders[owner] = entry.before
+                weakened.append(entry.lock)
         self._release(owner, released)
+        for lock in weakened:
+            if lock.queue:
+                self._grant_waiters(lock)
 
     def release(self, owner: LockOwner, resource: Hashable, mode: int) -> bool:
         """Release one mode on one resource (advisory unlock); False if it was not held."""
@@ -346,7 +457,12 @@ class LockTable:
         current.holders[owner] &= ~mode
         if not current.holders[owner]:
             del current.holders[owner]
-            owner.held.remove(resource)
+            owner.held[:] = [
+                entry
+                for entry in owner.held
+                if entry != resource
+                and not (isinstance(entry, _Strengthened) and entry.lock is current)
+            ]
         self._grant_waiters(current)
         return True
 
@@ -356,7 +472,7 @@ class LockTable:
         return [] if request is None else list(request.lock.blockers(owner, request.mode, request))
 
     def entries(self) -> Iterator[tuple[Hashable, LockOwner, int, bool]]:
-        """Yield (resource, owner, mode bits, granted) for pg_locks."""
+        """Yield (resource, owner, mode bits, granted) of all that is held or waited for."""
         for resource, current in self._locks.items():
             if not isinstance(current, Lock):
                 yield resource, current, ROW_UPDATE, True
@@ -365,6 +481,14 @@ class LockTable:
                 yield resource, holder, mode, True
             for request in current.queue:
                 yield resource, request.owner, request.mode, False
+
+    def waiting(self) -> list[LockRequest]:
+        """Return the requests that are queued, in the order in which they began to wait."""
+        return sorted(self._waiting.values(), key=_ticket)
+
+    def request_of(self, name: str) -> LockRequest | None:
+        """Return what a session waits for, None if it does not wait."""
+        return self._waiting.get(name)
 
     def __len__(self) -> int:
         """Return the number of resources that somebody holds or waits for."""
@@ -379,8 +503,7 @@ class LockTable:
 
     def _grant(self, lock: Lock, owner: LockOwner, mode: int) -> None:
         held = lock.holders.get(owner, 0)
-        if not held:
-            owner.held.append(lock.resource)
+        owner.held.append(_Strengthened(lock, held) if held else lock.resource)
         lock.holders[owner] = held | mode
         lock.modes |= mode
 
@@ -389,6 +512,7 @@ class LockTable:
         lock = request.lock
         lock.queue.remove(request)
         if not lock.queue:
+            lock.waiting_modes = 0
             del self._queued[lock.resource]
         request.owner.waiting = None
         del self._waiting[request.owner.deadlock_name]
@@ -399,10 +523,16 @@ class LockTable:
         Resume after the queue is consistent.
         """
         granted: list[LockRequest] = []
+        in_line = lock.waiting_modes
+        refused = 0
         for request in list(lock.queue):
+            if not in_line & ~refused and not request.is_upgrade:
+                break  # Whatever the others want: somebody before them stands in their way.
             if request.waiter.done:
                 continue
             if next(lock.blockers(request.owner, request.mode, request), None) is not None:
+                if not request.is_upgrade:
+                    refused |= CONFLICTS[request.mode]
                 continue
             self._leave(request)
             self._grant(lock, request.owner, request.mode)
@@ -427,9 +557,13 @@ class LockTable:
 
         Again until there is none.
         """
+        from nodedb.kv.lock_waits import deadlock_error  # noqa: PLC0415  it is made of this module
+
         while owner.waiting is not None and (cycle := self._find_cycle(owner.waiting)) is not None:
             request = max(cycle, key=_age)
-            error = _deadlock_error(cycle)
+            database_id = self.names.database_id(request.owner)
+            error = deadlock_error(cycle, request, self.names)
+            self.deadlocks[database_id] = self.deadlocks.get(database_id, 0) + 1
             if request.owner is owner:
                 self.forget(owner)
                 raise error
@@ -473,34 +607,9 @@ class LockTable:
         return None
 
 
-def _age(request: LockRequest) -> int:
-    return request.owner.started
+def _ticket(request: LockRequest) -> int:
+    return request.ticket
 
 
-def _deadlock_error(cycle: list[LockRequest]) -> DeadlockDetected:
-    lines = []
-    for position, request in enumerate(cycle):
-        blocker = cycle[(position + 1) % len(cycle)].owner
-        lines.append(
-            f"Process {request.owner.deadlock_name} waits for {_describe(request, blocker)}; "
-            f"blocked by process {blocker.deadlock_name}."
-        )
-    return DeadlockDetected(
-        "deadlock detected", detail="\n".join(lines), hint="See server log for query details."
-    )
-
-
-def _describe(request: LockRequest, blocker: LockOwner) -> str:
-    """Name what is waited for as PostgreSQL does: who waits for a row waits for a transaction."""
-    resource = request.lock.resource
-    name = MODE_NAMES[request.mode]
-    if isinstance(resource, bytes):
-        return f"ShareLock on transaction {blocker.started}"
-    if isinstance(resource, tuple):
-        database_id, *key = resource[1:]
-        if len(key) == 1:
-            high, low, kind = (key[0] >> 32) & 0xFFFFFFFF, key[0] & 0xFFFFFFFF, 1
-        else:
-            high, low, kind = key[0] & 0xFFFFFFFF, key[1] & 0xFFFFFFFF, 2
-        return f"{name} on advisory lock [{database_id},{high},{low},{kind}]"
-    return f"{name} on relation {resource}"
+def _age(request: LockRequest) -> tuple[bool, int]:
+    return request.owner.is_expendable, request.owner.started

@@ -212,10 +212,12 @@ class Replicator:
                 return
         except StorageError as error:
             self._fail(error)
+            self._leave_unknown(proposals, error)
             return
         except Exception as error:
             # What became of the entries is unknown, so nothing may follow them.
             self._fail(StorageError(f"the log could not be written: {error!r}"))
+            self._leave_unknown(proposals, error)
             raise
         self.flushed_bytes += byte_count
         self.flush_count += 1
@@ -224,6 +226,7 @@ class Replicator:
             self._delayed += zip(proposals, indexes, strict=True)
             return
         if not self._apply(proposals, indexes):
+            self._leave_unknown(proposals, StorageError("the engine failed"))
             return
         for proposal, index in zip(proposals, indexes, strict=True):
             proposal.waiter.set_result(index)
@@ -343,6 +346,17 @@ class Replicator:
                     "could not extend the write-ahead log: no space left on device",
                     detail=str(error),
                     hint="Check free disk space.",
+                )
+            )
+
+    def _leave_unknown(self, proposals: list[_Proposal], error: Exception) -> None:
+        """Say of entries that may be in the log, or not, just that (40003)."""
+        for proposal in proposals:
+            proposal.waiter.set_error(
+                sql_errors.StatementCompletionUnknown(
+                    "could not determine whether the transaction was committed",
+                    detail=f"It may be in the write-ahead log: {error}",
+                    hint="Look for its effects before running it again.",
                 )
             )
 

@@ -45,6 +45,7 @@ from nodedb.pgwire.errors import (
 from nodedb.pgwire.io import ConnectionIo
 from nodedb.pgwire.parameters import check_text_parameters
 from nodedb.pgwire.rows import FORMAT_CODES, RowEncoder
+from nodedb.pgwire.runner import FlushingRunner
 from nodedb.pgwire.shapes import Shapes, spread_formats
 from nodedb.pgwire.startup import StartupDecoder
 from nodedb.pgwire.templates import BIND_TAG, NAME_OFFSET, Template, complete, head_of, query_text
@@ -56,7 +57,7 @@ from nodedb.session.api import (
     Result,
     Step,
 )
-from nodedb.waiter import Runner, Waiter
+from nodedb.waiter import Waiter
 from sql.errors import (
     FeatureNotSupported,
     ProtocolViolation,
@@ -74,23 +75,9 @@ _ROWS_MAX: Final = 1024
 _TEMPLATES_MAX: Final = 256
 
 # What libpq, and most drivers, send behind the Bind of a prepared statement.
-_EXECUTE_SYNC: Final = b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04"
+_SYNC: Final = b"S\0\0\0\x04"
+_EXECUTE_SYNC: Final = b"E\0\0\0\x09\0\0\0\0\0" + _SYNC
 _DESCRIBE_EXECUTE_SYNC: Final = b"D\0\0\0\x06P\0" + _EXECUTE_SYNC
-
-
-class _FlushingRunner(Runner):
-    """A runner that lets its connection send what a waiting client may need."""
-
-    __slots__ = ("_after_step",)
-
-    def __init__(self, connection: "Connection") -> None:
-        super().__init__(connection.run(), connection.ended)
-        self._after_step = connection.after_step
-
-    def step(self) -> None:
-        after_step = self._after_step
-        super().step()
-        after_step()
 
 
 class Connection:
@@ -150,7 +137,7 @@ class Connection:
             m.CopyDone: self._on_stray_copy,
             m.CopyFail: self._on_stray_copy,
         }
-        self._runner = _FlushingRunner(self)
+        self._runner = FlushingRunner(self.run(), self.ended, self.after_step)
 
     # What the driver calls.
 
@@ -196,6 +183,8 @@ class Connection:
         self._is_write_paused = False
         if self._room is not None:
             self._room.set_result(None)
+        # What came meanwhile has waited for this.
+        self.deliver_asynchronous()
 
     def terminate(self, error: FatalError | ConnectionLost) -> None:
         """End now, even amid a statement; a FatalError is reported to the client."""
@@ -224,9 +213,18 @@ class Connection:
         """True while the client has the turn and no transaction is open."""
         return self._input is not None and self.session is not None and self._may_leave()
 
+    @property
+    def client_wait(self) -> str:
+        """What it waits for of its client, as pg_stat_activity calls it; "" for nothing."""
+        if self._room is not None:
+            return "ClientWrite"
+        return "" if self._input is None else "ClientRead"
+
     def deliver_asynchronous(self) -> None:
-        """Send what the session has pending now if the client has the turn."""
-        if self._input is not None and self.session is not None and not self._is_copying:
+        """Send what the session has pending now if the client has the turn, and reads."""
+        if self._input is None or self._is_copying or self._is_write_paused:
+            return
+        if self.session is not None and self.session.has_asynchronous:
             self._append_asynchronous(self.session)
             self.flush()
 
@@ -395,6 +393,7 @@ class Connection:
             elif type(message) is m.Execute:
                 # Asked before, because the statement may close its own portal (COMMIT, CLOSE ALL).
                 formats = session.portal_formats(message.portal)
+                session.ends_batch = self.decoder.follows(_SYNC)
                 result = await session.execute(message.portal, message.row_limit)
                 await self._answer(session, result, formats)
             elif type(message) is m.Sync:

@@ -54,6 +54,7 @@ class PgWireServer:
         self.ssl_context: ssl.SSLContext | None = None
         self.channel_binding = b""
         self.protocols: dict[_ClientProtocol, None] = {}  # a dict, because it keeps the order
+        self._found: dict[int, Connection] = {}
         self._networks = [ipaddress.ip_network(text) for text in settings.insecure_networks]
         self._server: asyncio.Server | None = None
         self._port = 0
@@ -105,6 +106,9 @@ class PgWireServer:
         """Take the end of a connection."""
         self._admitted -= was_admitted
         self.protocols.pop(protocol, None)
+        session = protocol.connection.session
+        if session is not None:
+            self._found.pop(session.process_id, None)
         if not self.protocols:
             self._all_gone.set()
 
@@ -131,6 +135,16 @@ class PgWireServer:
             return False
         connection.terminate(FatalError(error))
         return True
+
+    def client_waits(self) -> dict[int, str]:
+        """Return which sessions wait for their clients: ClientRead or ClientWrite by session."""
+        waits: dict[int, str] = {}
+        for protocol in self.protocols:
+            connection = protocol.connection
+            event = connection.client_wait
+            if event and connection.session is not None:
+                waits[connection.session.process_id] = event
+        return waits
 
     async def drain(self) -> None:
         """Stop listening; end each connection with 57P01 once it is outside a transaction block.
@@ -172,10 +186,15 @@ class PgWireServer:
             self._idle_sweep = None
 
     def _find(self, process_id: int) -> Connection | None:
+        # Asked for each listener of each notification: found once, it is remembered.
+        connection = self._found.get(process_id)
+        if connection is not None:
+            return connection
         for protocol in self.protocols:
-            session = protocol.connection.session
-            if session is not None and session.process_id == process_id:
-                return protocol.connection
+            connection = protocol.connection
+            if connection.session is not None and connection.session.process_id == process_id:
+                self._found[process_id] = connection
+                return connection
         return None
 
     def _sweep_idle(self, loop: asyncio.AbstractEventLoop) -> None:

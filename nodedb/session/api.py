@@ -182,6 +182,8 @@ class FrontEndSession(Protocol):
 
     process_id: int
     secret_key: int
+    ends_batch: bool
+    """Set before ``execute``: whether Sync follows, so that the statement stands alone."""
 
     @property
     def format(self) -> FormatSettings:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from nodedb.catalog.changes import CatalogOverlay, IdAllocator
+from nodedb.catalog.changes import Author, CatalogOverlay, IdAllocator
 from nodedb.catalog.changes import Mark as OverlayMark
 from sql.errors import InFailedSqlTransaction, InvalidSavepointSpecification, NoActiveSqlTransaction
 from sql.executor.foreign_keys import DeferredChecks
@@ -43,9 +43,27 @@ class _Savepoint(NamedTuple):
     cleared: int
     deferred: DeferredChecks
     deferral: tuple[bool | None, dict[int, bool]]
+    callbacks: CallbackMark
+    portals: int
+
+
+class CallbackMark(NamedTuple):
+    """How many callbacks the block had at a point to go back to."""
+
+    before_commit: int
     on_commit: int
     on_rollback: int
-    portals: int
+
+
+class Outcomes:
+    """How many transactions of a database ended in which way, and how many sessions it had."""
+
+    __slots__ = ("commits", "rollbacks", "sessions")
+
+    def __init__(self) -> None:
+        self.commits = 0
+        self.rollbacks = 0
+        self.sessions = 0
 
 
 class TransactionBlock:
@@ -69,17 +87,23 @@ class TransactionBlock:
         self.state: BlockState = "idle"
         self.transaction: Transaction | None = None
         self.overlay: CatalogOverlay | None = None
+        self.first_catalog = metadata.catalog
+        """The catalog when the transaction began: no newer than its snapshot."""
         self.started_at = 0
         self.deferred = DeferredChecks(self._is_deferred)
         self._all_deferred: bool | None = None
         self._deferred_by_id: dict[int, bool] = {}
         self._savepoints: list[_Savepoint] = []
+        self.before_commit: list[Callable[[], None]] = []
+        """What adds to the transaction's writes at its end."""
         self.on_commit: list[Callable[[], None]] = []
         self.on_rollback: list[Callable[[], None]] = []
-        self.user_name = ""
+        self.author: Callable[[], Author] = Author
         self.has_snapshot = False
         """A statement of the transaction has read or written: its characteristics are settled."""
         self._commit_waiter: Waiter[int] | None = None
+        self.outcomes = Outcomes()
+        """Where its end is counted."""
         self.portal_count = 0
         """Portals made so far: a savepoint's rollback drops the younger ones."""
         self.on_portals_lost: Callable[[int], None] = lambda _: None
@@ -96,12 +120,14 @@ class TransactionBlock:
         if self.transaction is None:
             self.transaction = self._manager.begin(self._process_id, self._interrupts)
             self.transaction.defers = self._is_index_deferred
+            self.first_catalog = self._metadata.catalog
             self.started_at = now
             self.has_snapshot = False
             if self.state == "idle":
                 self.state = "implicit"
         self.transaction.lock_timeout_ms = self._settings.lock_timeout_ms
-        self.transaction.is_snapshot = self._settings.is_snapshot
+        self.transaction.log_waits_ms = self._settings.log_waits_ms
+        self.follow_isolation()
         return self.transaction
 
     def begin(self, now: int) -> bool:
@@ -120,16 +146,22 @@ class TransactionBlock:
 
         The running transaction learns it before its first statement.
         """
-        if self.transaction is not None:
-            self.transaction.is_snapshot = self._settings.is_snapshot
+        transaction, settings = self.transaction, self._settings
+        if transaction is not None:
+            transaction.is_snapshot = settings.is_snapshot
+            transaction.is_validated = settings.is_serializable and not settings.is_read_only
 
     def ensure_overlay(self) -> CatalogOverlay:
-        """Return the transaction's catalog changes, starting them on the newest catalog."""
+        """Return the transaction's catalog changes, over the newest catalog."""
         if self.overlay is None:
             self.overlay = CatalogOverlay(self._metadata.catalog, self._allocate_id)
-        elif not self.overlay.is_changed:
+        else:
             self.overlay.rebase(self._metadata.catalog)
         return self.overlay
+
+    def mark_callbacks(self) -> CallbackMark:
+        """Remember how many callbacks there are, for ``undo_callbacks``."""
+        return CallbackMark(len(self.before_commit), len(self.on_commit), len(self.on_rollback))
 
     def check_usable(self) -> None:
         """Raise InFailedSqlTransaction (25P02) in a failed block."""
@@ -137,6 +169,26 @@ class TransactionBlock:
             raise InFailedSqlTransaction(
                 "current transaction is aborted, commands ignored until end of transaction block"
             )
+
+    def note_other_effects(self) -> None:
+        """Note that the running statement does what cannot be taken back."""
+        if self.transaction is not None:
+            self.transaction.has_other_effects = True
+
+    def validate(self) -> None:
+        """Fail (40001) if COMMIT would, as things stand: a serializable transaction's reads."""
+        transaction = self.transaction
+        if transaction is not None and transaction.writes:
+            self._manager.validate(transaction)
+
+    def restart(self) -> None:
+        """Take the implicit transaction back to its beginning, where it has read nothing yet."""
+        assert self.transaction is not None
+        self.undo_callbacks(CallbackMark(0, 0, 0))
+        self._manager.restart(self.transaction)
+        self.overlay = None
+        self.deferred = DeferredChecks(self._is_deferred)
+        self._settings.rollback_to(0)
 
     async def commit(self) -> int:
         """Commit what there is and go idle; returns the metadata index of DDL, or 0.
@@ -153,7 +205,11 @@ class TransactionBlock:
         index = 0
         if transaction is not None:
             try:
+                for callback in self.before_commit:
+                    callback()
                 await self._manager.prepare_commit(transaction)
+                if self._manager.timestamps.is_ahead:
+                    await self._manager.timestamps.ready(self._interrupts)
                 change = self._catalog_change(overlay)
                 index = await self._manager.commit(transaction, change)
             except BaseException:
@@ -175,6 +231,7 @@ class TransactionBlock:
             and not self.has_waiting_checks
             and len(transaction.writes) <= PLAIN_WRITES_MAX
             and not self.on_commit
+            and not self._manager.timestamps.is_ahead
             and (overlay is None or not overlay.is_changed)
         )
 
@@ -213,7 +270,8 @@ class TransactionBlock:
     def _catalog_change(self, overlay: CatalogOverlay | None) -> bytes | None:
         """Check DDL against the newest catalog.
 
-        No other session runs between this and the proposal.
+        No other session runs between this and the proposal. The check is a last resort: what the
+        statements touched is locked.
         """
         if overlay is None or not overlay.is_changed:
             return None
@@ -221,7 +279,7 @@ class TransactionBlock:
         if error is not None:
             raise error
         overlay.rebase(self._metadata.catalog)
-        change = overlay.changes(self.user_name)
+        change = overlay.changes(self.author())
         return None if change is None else change.encode()
 
     def rollback(self) -> None:
@@ -233,6 +291,11 @@ class TransactionBlock:
         self._finish(committed=False)
 
     def _finish(self, *, committed: bool) -> None:
+        if self.transaction is not None:
+            if committed:
+                self.outcomes.commits += 1
+            else:
+                self.outcomes.rollbacks += 1
         self.state = "idle"
         self.transaction = None
         self.overlay = None
@@ -243,6 +306,8 @@ class TransactionBlock:
             self._deferred_by_id = {}
         if self._savepoints:
             self._savepoints.clear()
+        if self.before_commit:
+            self.before_commit = []
         # New lists, for the caller of commit goes on with the old ones.
         if self.on_commit:
             self.on_commit = []
@@ -261,7 +326,7 @@ class TransactionBlock:
         if self._savepoints:
             self._restore(self._savepoints[-1])
         else:
-            self._undo_callbacks(0, 0)
+            self.undo_callbacks(CallbackMark(0, 0, 0))
             self._manager.rollback(transaction)
             self.overlay = None
             self._settings.rollback_to(0)
@@ -318,8 +383,7 @@ class TransactionBlock:
                 len(self.transaction.cleared),
                 self._copied(self.deferred),
                 (self._all_deferred, self._deferred_by_id.copy()),
-                len(self.on_commit),
-                len(self.on_rollback),
+                self.mark_callbacks(),
                 self.portal_count,
             )
         )
@@ -344,7 +408,7 @@ class TransactionBlock:
     def _restore(self, savepoint: _Savepoint) -> None:
         assert self.transaction is not None
         self.on_portals_lost(savepoint.portals)
-        self._undo_callbacks(savepoint.on_commit, savepoint.on_rollback)
+        self.undo_callbacks(savepoint.callbacks)
         self._manager.rollback_to(self.transaction, savepoint.mark, release_locks=True)
         del self.transaction.cleared[savepoint.cleared :]
         self.deferred = self._copied(savepoint.deferred)
@@ -357,10 +421,11 @@ class TransactionBlock:
                 self.overlay.rollback(savepoint.overlay)
         self._settings.rollback_to(savepoint.settings)
 
-    def _undo_callbacks(self, on_commit: int, on_rollback: int) -> None:
-        """Go back to these counts of what commit would do, undoing what a rollback undoes."""
-        del self.on_commit[on_commit:]
-        while len(self.on_rollback) > on_rollback:
+    def undo_callbacks(self, mark: CallbackMark) -> None:
+        """Go back to a mark: forget what commit would do, undo what a rollback undoes."""
+        del self.before_commit[mark.before_commit :]
+        del self.on_commit[mark.on_commit :]
+        while len(self.on_rollback) > mark.on_rollback:
             self.on_rollback.pop()()
 
     @property

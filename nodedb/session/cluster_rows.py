@@ -90,6 +90,7 @@ def _rows(session: Session, what: str) -> list[Row]:
             return [
                 ("schema_version", version),
                 ("metadata_applied_index", applied),
+                ("catalog_changes", str(node.metadata.change_count)),
                 ("node_id", str(node_id)),
             ]
         case "ranges":

@@ -14,7 +14,6 @@ from sql.ast import ddl as d
 
 _FIXED: Final[dict[type, str]] = {
     d.CreateTable: "CREATE TABLE",
-    d.CreateTableAs: "CREATE TABLE AS",
     d.Truncate: "TRUNCATE TABLE",
     d.CreateIndex: "CREATE INDEX",
     d.Reindex: "REINDEX",
@@ -41,6 +40,8 @@ def command_name(statement: Any) -> str:
     if fixed is not None:
         return fixed
     match statement:
+        case d.CreateTableAs():
+            return "SELECT INTO" if statement.is_select_into else "CREATE TABLE AS"
         case d.Drop():
             return f"DROP {statement.kind.upper()}"
         case d.AlterTable():

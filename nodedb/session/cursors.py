@@ -74,6 +74,7 @@ async def _open(session: Session, portal: Portal, statement: u.DeclareCursor) ->
     portal.pace = Pace()
     context = await session.new_context(portal.parameters, prepared)
     portal.execution = plan.open(context, portal.pace)
+    portal.snapshot, portal.opened_at = context.store.timestamp, session.node.clock.monotonic()
 
 
 def _check_updatable(statement: u.DeclareCursor) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from nodedb.session import point, transactions
+from nodedb.session import point, restart, transactions
 from sql.ast.utility import Begin, Commit
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ async def run_step(
     state: str = session.block.state
     if prepared is None or state not in _STEP_STATES:
         return None
-    if session.settings.statement_timeout_ms:
+    if session.settings.statement_timeout_ms or session.settings.injects_errors:
         return None
     plan = prepared.plan
     if plan is None:
@@ -60,7 +60,12 @@ async def run_step(
         return None
     parameters = prepared.decode(values, formats, session.settings.format)
     session.begin_work(prepared.text)
-    result = await point.run(session, plan, parameters)
+    if session.block.state == "idle":
+        result = await restart.run_alone(
+            session, lambda: point.run(session, plan, parameters), lambda: None
+        )
+    else:
+        result = await point.run(session, plan, parameters)
     if result is None:
         return None  # Its table may have changed while it waited: the ordinary path plans again.
     session.count_rows(int(result.tag.rpartition(" ")[2]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from nodedb.session.api import Result
+from nodedb.session.ddl import locked_table
 from sql.ast import utility as u
 from sql.catalog.descriptor import Table
 from sql.errors import (
@@ -157,13 +158,16 @@ async def analyze(session: Session, statement: u.Analyze) -> Result:
 
 
 async def _analyze_table(session: Session, table: Table) -> None:
+    """Gather one table's statistics, unless it is dropped meanwhile."""
+    current = await locked_table(session, table)
+    if current is None:
+        return
     context = await session.new_context((), None)
-    statistics = await gather_statistics(table, context)
+    statistics = await gather_statistics(current, context)
     statistics = msgspec.structs.replace(statistics, analyzed_at=session.now())
     overlay = session.block.ensure_overlay()
-    current = overlay.snapshot.table(table.id)
-    if current is not None:
-        overlay.put(msgspec.structs.replace(current, statistics=statistics))
+    overlay.put(msgspec.structs.replace(current, statistics=statistics))
+    overlay.statements.append("ANALYZE")
 
 
 async def vacuum(session: Session, statement: u.Vacuum, *, in_multi_statement: bool) -> Result:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import secrets
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final, Protocol
 
 from nodedb.catalog import acl
 from nodedb.catalog.changes import IdAllocator
+from nodedb.catalog.session_catalog import SessionCatalog
+from nodedb.clock import sql_timestamp
 from nodedb.gateway.plan_cache import PlanCache
 from nodedb.latency import Latency
+from nodedb.schema_change.build import BuildServices
+from nodedb.schema_change.manager import SchemaChanges
 from nodedb.session.api import Credential
+from nodedb.session.block import Outcomes
+from nodedb.session.lock_rows import SessionLockNames
 from nodedb.session.notifications import NotificationHub
 from nodedb.session.session import Session
 from nodedb.session.settings import Settings
 from nodedb.session.statement_statistics import StatementStatistics
+from nodedb.txn.manager import young_snapshot
 from nodedb.txn.sequences import Sequences
 from sql.ast.ddl import Drop
 from sql.ast.query import QualifiedName
@@ -27,6 +35,7 @@ from sql.errors import (
     SqlError,
     TooManyConnections,
 )
+from sql.planner.tables import table_access
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,6 +45,9 @@ if TYPE_CHECKING:
     from nodedb.clock import Clock
     from nodedb.kv.replicator import Schedule
     from nodedb.txn.manager import TransactionManager
+    from nodedb.txn.transaction import Transaction
+    from sql.catalog.descriptor import Table
+    from sql.executor.store import TableAccess
 
 FIRST_PROCESS_ID: Final = 1000
 _NOT_SETTINGS: Final = ("user", "database", "replication")
@@ -51,6 +63,9 @@ class FrontEnd(Protocol):
 
     def terminate(self, process_id: int, error: SqlError) -> bool:
         """End a session's connection with a FATAL error."""
+
+    def client_waits(self) -> dict[int, str]:
+        """Return which sessions wait for their clients: ClientRead or ClientWrite by session."""
 
 
 class SessionManager:
@@ -86,16 +101,49 @@ class SessionManager:
         self.allocate_id = IdAllocator(metadata.catalog)
         metadata.on_catalog_change.append(self.allocate_id.observe)
         self.sessions: dict[int, Session] = {}
+        self.outcomes: defaultdict[int, Outcomes] = defaultdict(Outcomes)
+        """Ends of transactions by database."""
+        transactions.locks.names = SessionLockNames(self)
+        transactions.needed_snapshots = self._needed_snapshots
         self.node_id = node_id
         self.rpc_address = rpc_address
         self.is_draining = False
         self.latency = Latency()
         self.error_count = 0
+        self.restart_count = 0
         self.front_end: FrontEnd | None = None
         self._defaults = defaults
         self._connections_max = connections_max
         self._room_until = 0.0
         self._next_process_id = FIRST_PROCESS_ID
+        self.schema_changes = SchemaChanges(
+            BuildServices(
+                transactions,
+                metadata,
+                schedule,
+                self._access_of,
+                lambda: sql_timestamp(clock.wall_us()),
+            ),
+            self.take_process_id,
+        )
+
+    def take_process_id(self) -> int:
+        """Return the number of a new session, or of what works like one in the background."""
+        process_id = self._next_process_id
+        self._next_process_id += 1
+        return process_id
+
+    def _access_of(self, table: Table) -> TableAccess:
+        """Compile a table's index expressions for work that no session does."""
+        schema = self.metadata.catalog.get(table.schema_id)
+        assert isinstance(schema, Schema), table
+        catalog = SessionCatalog(
+            self.metadata.catalog,
+            database_id=schema.database_id,
+            user_id=table.owner,
+            virtual_tables=self.virtual_tables,
+        )
+        return table_access(catalog, table)
 
     def ensure_room(self) -> None:
         """Refuse what needs space when the disk or the map is full (53100).
@@ -152,8 +200,7 @@ class SessionManager:
         settings = Settings(
             start_settings, is_superuser=lambda: self._is_superuser(process_id, role)
         )
-        process_id = self._next_process_id
-        self._next_process_id += 1
+        process_id = self.take_process_id()
         for name in parameters:
             if name not in _NOT_SETTINGS:
                 settings.check_startup(name)
@@ -171,6 +218,8 @@ class SessionManager:
             settings.end_transaction(committed=True)
             settings.set_default("role", start_role)
         self.sessions[process_id] = session
+        session.block.outcomes = self.outcomes[found.id]
+        session.block.outcomes.sessions += 1
         return session
 
     def _check_limits(self, role: Role, database: Database) -> None:
@@ -210,6 +259,30 @@ class SessionManager:
         session = self.sessions.get(process_id)
         role = login if session is None else self.metadata.catalog.role_by_id(session.user_id)
         return role is not None and role.superuser
+
+    def _needed_snapshots(self, transaction: Transaction, earliest: float) -> list[int]:
+        """Return the timestamps that a transaction may still read at.
+
+        READ COMMITTED needs that of the statement it runs, however old, and those of open cursors
+        that were opened since ``earliest``; between statements it needs none.
+        """
+        session = self.sessions.get(transaction.process_id)
+        if (
+            transaction.is_snapshot
+            or session is None
+            or session.block.transaction is not transaction
+        ):
+            return young_snapshot(transaction, earliest)
+        needed = [
+            portal.snapshot
+            for portal in session.portals.values()
+            if portal.execution is not None and portal.opened_at >= earliest
+        ]
+        if not session.is_running:
+            transaction.snapshot = 0  # The next statement takes another one.
+        elif transaction.snapshot:
+            needed.append(transaction.snapshot)
+        return needed
 
     def cancel(self, process_id: int, secret_key: int) -> None:
         """Cancel the session's running statement if the key fits."""

@@ -16,7 +16,7 @@ from nodedb.txn.table_codec import codec_of
 if TYPE_CHECKING:
     from nodedb.gateway.plan_cache import PreparedPlan
     from nodedb.session.session import Session
-    from sql.types.base import Datum
+    from sql.types.base import Datum, Row
 
 _EMPTY: Final = ()
 
@@ -25,7 +25,7 @@ def table_mode(plan: PreparedPlan) -> int:
     """Return the table lock a plan's statement takes."""
     if plan.is_read_only:
         return ACCESS_SHARE
-    return ROW_SHARE if plan.bound.kind == "select" else ROW_EXCLUSIVE
+    return ROW_EXCLUSIVE if plan.is_writing else ROW_SHARE
 
 
 async def run(session: Session, plan: PreparedPlan, parameters: tuple[Datum, ...]) -> Result | None:
@@ -68,6 +68,10 @@ async def _get(
     if transaction is not None and not locks.try_acquire(transaction, table_id, ACCESS_SHARE):
         await manager.wait_for_lock(transaction, table_id, ACCESS_SHARE)
         return None
+    if transaction is None:
+        session.block.outcomes.commits += 1
+    elif transaction.writes:
+        manager.validate(transaction)
     store = None if transaction is None else manager.statement_store(transaction)
     context = _context(session, parameters, store)
     result = Result("SELECT 0", session.result_columns(plan))
@@ -117,6 +121,21 @@ async def _write(
     return result
 
 
+def lock_mode(point: Any, row: Row, context: Any) -> int:
+    """Return how an UPDATE or DELETE has to lock a row, which depends on whether its keys change.
+
+    PostgreSQL docs, "Row-Level Locks". ROW_UPDATE is above ROW_NO_KEY_UPDATE.
+    """
+    if point.kind == "delete":
+        return ROW_UPDATE
+    if not point.key_columns:
+        return ROW_NO_KEY_UPDATE
+    if point.make_keys is None:
+        return ROW_UPDATE
+    old = tuple([row[position] for position in point.key_columns])
+    return ROW_NO_KEY_UPDATE if point.make_keys(row, context) == old else ROW_UPDATE
+
+
 async def _change(manager: Any, transaction: Any, store: Any, point: Any, context: Any) -> Any:
     """Update or delete one row.
 
@@ -127,18 +146,28 @@ async def _change(manager: Any, transaction: Any, store: Any, point: Any, contex
         return None
     codec = codec_of(point.table)
     encoded = codec.rows.key(key)
-    if store.read_payload(encoded) is None:
-        return None
-    mode = ROW_UPDATE if point.kind == "delete" or point.changes_key else ROW_NO_KEY_UPDATE
-    if not manager.locks.try_acquire(transaction, encoded, mode):
-        await manager.wait_for_lock(transaction, encoded, mode)
-    store.check_serializable(encoded)
-    payload = store.newest_payload(encoded)
-    if payload is None:
-        return None
-    old = codec.decode(payload)
-    if point.condition is not None and not point.condition(old, context):
-        return None
+    payload = store.read_payload(encoded)
+    locked = 0
+    while True:
+        if payload is None:
+            return None
+        old = codec.decode(payload)
+        if point.condition is not None and not point.condition(old, context):
+            return None
+        mode = lock_mode(point, old, context)
+        if mode <= locked:
+            break
+        # The row as the statement sees it is worth a lock; then the newest one counts, which may
+        # need a stronger lock than that.
+        purpose = "deleting" if point.kind == "delete" else "updating"
+        if not manager.locks.try_acquire(transaction, encoded, mode):
+            await manager.wait_for_lock(transaction, encoded, mode, purpose)
+        locked = mode
+        if manager.moves and store.where_now(encoded, purpose) != encoded:
+            return None
+        store.check_serializable(encoded)
+        if manager.checks.looks_again:
+            payload = store.newest_payload(encoded)
     if point.kind == "delete":
         await store.delete(point.access, (old,))
         return old

@@ -151,12 +151,14 @@ class Portal:
         "keeps_all",
         "kept_bytes",
         "name",
+        "opened_at",
         "pace",
         "parameters",
         "position",
         "prepared",
         "query_text",
         "serial",
+        "snapshot",
         "tag",
         "was_committed",
     )
@@ -173,6 +175,9 @@ class Portal:
         self.parameters = parameters
         self.formats = formats
         self.execution: object | None = None
+        self.snapshot = 0
+        """The timestamp that its execution reads at, taken at ``opened_at``, monotonic seconds."""
+        self.opened_at = 0.0
         self.buffer: list[Row] = []
         self.position = 0
         self.finished = False

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nodedb.schema_change.backfill import is_duplicated
+from nodedb.schema_change.progress import SCANNING_TABLE, Progress
 from nodedb.session.prepared import Portal, PreparedStatement
 from nodedb.storage.row_codec import row_codec
 from nodedb.txn.deferred import keys_to_check
@@ -143,14 +145,7 @@ def _check_keys(session: Session, table: Table) -> None:
 
 
 def _is_duplicated(session: Session, error: UniqueViolation, table: Table) -> UniqueViolation:
-    """Say it as index creation does: existing rows collide."""
-    return UniqueViolation(
-        f'could not create unique index "{error.constraint}"',
-        detail=error.detail.replace(" already exists.", " is duplicated."),
-        schema=session.catalog().schema_name(table.schema_id),
-        table=table.name,
-        constraint=error.constraint,
-    )
+    return is_duplicated(error, table, session.catalog().schema_name(table.schema_id))
 
 
 def _contains_nulls(error: NotNullViolation, table: Table) -> NotNullViolation:
@@ -172,17 +167,31 @@ def _violated_by_some_row(error: CheckViolation, table: Table) -> CheckViolation
     )
 
 
-async def backfill_index(session: Session, table: Table, index: Index) -> None:
-    """Make the entries of one index for all rows."""
+async def backfill_index(
+    session: Session, table: Table, index: Index, command: str = "CREATE INDEX"
+) -> None:
+    """Make the entries of one index for all rows; ``command`` is for the progress view."""
+    changes = session.node.schema_changes
+    progress = Progress(session.process_id, table.id, index.id, command)
+    changes.show(progress)
+    try:
+        await _backfill(session, table, index, progress)
+    finally:
+        changes.hide(progress)
+
+
+async def _backfill(session: Session, table: Table, index: Index, progress: Progress) -> None:
     cursor, context = await _scan(session, table)
     access = table_access(session.catalog(), table)
     only = msgspec.structs.replace(table, indexes=(index,))
     store: StatementStore = context.store
+    progress.begin_phase(SCANNING_TABLE)
     while batch := await cursor.next_batch():
         try:
             await store.add_index_entries(access._replace(table=only), index.index_id, batch)
         except UniqueViolation as error:
             raise _is_duplicated(session, error, table) from error
+        progress.row_count += len(batch)
         await session.checkpoint()
     session.end_command()
 

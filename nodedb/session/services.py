@@ -9,13 +9,12 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from nodedb.kv.locks import ADVISORY_EXCLUSIVE, ADVISORY_SHARE, LockRequest
-from nodedb.session import system_rows
+from nodedb.session import activity_rows, backends, system_rows
+from nodedb.session.ddl import open_sequence
+from nodedb.session.lock_rows import has_transaction_id
 from nodedb.waiter import Waiter
 from sql.catalog.descriptor import Sequence, Table
 from sql.errors import (
-    InsufficientPrivilege,
-    InvalidParameterValue,
-    LockNotAvailable,
     ObjectNotInPrerequisiteState,
     QueryCanceled,
     SqlError,
@@ -34,6 +33,7 @@ class SessionLockOwner:
 
     def __init__(self, process_id: int) -> None:
         self.started = 0
+        self.is_expendable = False
         self.held: list[Hashable] = []
         self.waiting: LockRequest | None = None
         self.deadlock_name = str(process_id)
@@ -51,6 +51,11 @@ class Services:
         self._timeout: Timer | None = None
         self._idle_timeout: Timer | None = None
         self.random = random.Random(session.secret_key)
+        self.is_sleeping = False
+        self.numbered_transaction = 0
+        """The last transaction whose number was asked for."""
+        self.on_end: list[Waiter[bool]] = []
+        """Whoever waits for the end of this session."""
         self.client_address, _, port = session.peer.rpartition(":")
         self.client_port = int(port) if port.isdigit() else -1
 
@@ -87,6 +92,8 @@ class Services:
     async def nextval(self, sequence: Sequence) -> int:
         """Advance a sequence."""
         self._session.check_writable("nextval()")
+        sequence = await open_sequence(self._session, sequence)
+        self._session.block.note_other_effects()
         value = await self._session.node.sequences.next_value(sequence)
         self._current_values[sequence.id] = value
         self._last_sequence = sequence.id
@@ -110,6 +117,8 @@ class Services:
     async def setval(self, sequence: Sequence, value: int, *, is_called: bool) -> int:
         """Set a sequence's value."""
         self._session.check_writable("setval()")
+        sequence = await open_sequence(self._session, sequence)
+        self._session.block.note_other_effects()
         await self._session.node.sequences.set_value(sequence, value, is_called=is_called)
         if is_called:
             self._current_values[sequence.id] = value
@@ -131,9 +140,11 @@ class Services:
         """Wait; cancellable."""
         waiter: Waiter[None] = Waiter()
         timer = self._session.node.schedule.later(max(seconds, 0.0), lambda: _wake(waiter))
+        self.is_sleeping = True
         try:
             await self._session.interrupts.wait(waiter)
         finally:
+            self.is_sleeping = False
             timer.cancel()
 
     def start_timeout(self, milliseconds: int) -> None:
@@ -198,8 +209,11 @@ class Services:
         ) and not locks.try_acquire(owner, resource, mode):
             if not wait:
                 return False
-            await self._wait(owner, resource, mode, running.lock_timeout_ms)
+            # As old as the transaction it waits in, should there be a deadlock.
+            self._owner.started = running.id
+            await session.node.transactions.lock_waits.wait(owner, resource, mode, running)
         if not transaction:
+            running.has_other_effects = True
             self._counts[resource, mode] = self._counts.get((resource, mode), 0) + 1
         return True
 
@@ -210,30 +224,12 @@ class Services:
         """
         return transaction and bool(self._counts.get((resource, mode)))
 
-    async def _wait(self, owner: Any, resource: Hashable, mode: int, timeout_ms: int) -> None:
-        session = self._session
-        locks = session.node.transactions.locks
-        waiter = locks.enqueue(owner, resource, mode)
-        timer = None
-        if timeout_ms:
-            timer = session.node.schedule.later(
-                timeout_ms / 1000,
-                lambda: _fail(waiter, LockNotAvailable("canceling statement due to lock timeout")),
-            )
-        try:
-            await session.interrupts.wait(waiter)
-        except BaseException:
-            locks.forget(owner)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-
     def advisory_unlock(self, key: tuple[int, ...], *, shared: bool) -> bool:
         """Release one session-level advisory lock."""
         resource = ("advisory", self._session.database_id, *key)
         mode = ADVISORY_SHARE if shared else ADVISORY_EXCLUSIVE
         count = self._counts.get((resource, mode), 0)
+        self._session.block.note_other_effects()
         if not count:
             name = "ShareLock" if shared else "ExclusiveLock"
             self._session.notice("WARNING", "01000", f"you don't own a lock of type {name}")
@@ -255,50 +251,34 @@ class Services:
         self.stop_idle_timeout()
         self._session.node.transactions.locks.forget(self._owner)
         self.advisory_unlock_all()
+        for waiter in self.on_end:
+            waiter.set_result(True)
 
     # Other sessions
 
     def cancel_backend(self, process_id: int) -> bool:
         """Cancel another session's statement."""
-        other = self._other(process_id, "cancel")
-        if other is None:
-            return False
-        other.cancel()
-        return True
+        return backends.cancel_backend(self._session, process_id)
 
-    def terminate_backend(self, process_id: int) -> bool:
-        """End another session."""
-        other = self._other(process_id, "terminate")
-        if other is None:
-            return False
-        other.terminate()
-        return True
+    async def terminate_backend(self, process_id: int, timeout_ms: int) -> bool:
+        """End another session, and wait for its end if there is a timeout."""
+        return await backends.terminate_backend(self._session, process_id, timeout_ms)
 
-    def _other(self, process_id: int, verb: str) -> Session | None:
-        session = self._session
-        other = session.node.sessions.get(process_id)
-        if other is None:
-            session.notice(
-                "WARNING", "01000", f"PID {process_id} is not a PostgreSQL server process"
-            )
-            return None
-        if not session.catalog().is_superuser and other.session_user_id != session.user_id:
-            action = "cancel" if verb == "cancel" else "terminate"
-            raise InsufficientPrivilege(
-                f"must be a member of the role whose {'query' if verb == 'cancel' else 'process'} "
-                f"is being {action}ed or member of pg_signal_backend"
-            )
-        return other
+    def blocking_process_ids(self, process_id: int) -> list[int]:
+        """Return the sessions that keep one waiting for a lock."""
+        return activity_rows.blocking_process_ids(self._session.node, process_id)
+
+    def backend_fact(self, backend_id: int, fact: str) -> Datum:
+        """Return what ``pg_stat_get_backend_<fact>`` says of a session."""
+        return activity_rows.backend_fact(self._session, backend_id, fact)
 
     def notify(self, channel: str, payload: str) -> None:
         """Queue a notification for commit."""
-        if not channel:
-            raise InvalidParameterValue("channel name cannot be empty")
-        if len(channel.encode()) > 63:
-            raise InvalidParameterValue("channel name too long")
-        if len(payload.encode()) >= 8000:
-            raise InvalidParameterValue("payload string too long")
-        self._session.node.notifications.queue(self._session, channel, payload)
+        self._session.node.notifications.notify(self._session, channel, payload)
+
+    def notification_usage(self) -> float:
+        """Return the share of the room for undelivered notifications that is in use."""
+        return self._session.node.notifications.usage
 
     # Facts
 
@@ -308,7 +288,16 @@ class Services:
 
     def current_transaction_id(self) -> int:
         """Return the transaction's number."""
-        return self._session.block.ensure_transaction(self._session.query_start).id
+        running = self._session.block.ensure_transaction(self._session.query_start)
+        self.numbered_transaction = running.id
+        return running.id
+
+    def assigned_transaction_id(self) -> int | None:
+        """Return the transaction's number if it has needed one so far."""
+        transaction = self._session.block.transaction
+        if transaction is None or not has_transaction_id(self._session):
+            return None
+        return transaction.id
 
     def relation_size(self, relation_id: int) -> int:
         """Return bytes stored for a relation, approximately."""
@@ -324,7 +313,3 @@ class Services:
 
 def _wake(waiter: Waiter[None]) -> None:
     waiter.set_result(None)
-
-
-def _fail(waiter: Waiter[None], error: Exception) -> None:
-    waiter.set_error(error)

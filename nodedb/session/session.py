@@ -19,16 +19,18 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from nodedb.catalog import acl
-from nodedb.catalog.ddl.execute import execute_ddl
+from nodedb.catalog.changes import Author
 from nodedb.catalog.session_catalog import SessionCatalog
 from nodedb.clock import sql_timestamp
 from nodedb.gateway.plan_cache import PreparedPlan, as_dml, is_dml
-from nodedb.session import constraints, cursors, express, point, temporary
+from nodedb.kv.locks import ROW_SHARE
+from nodedb.schema_change import young
+from nodedb.session import constraints, cursors, express, point, restart, temporary
 from nodedb.session.api import Notice, Notification, Result, ResultColumn, StatementDescription
 from nodedb.session.arguments import PARAMETRIZED, wrapped_parameters
 from nodedb.session.block import TransactionBlock
 from nodedb.session.command_names import command_name
-from nodedb.session.ddl_environment import SessionDdlEnvironment
+from nodedb.session.ddl import run_ddl
 from nodedb.session.prepared import Portal, PreparedStatement
 from nodedb.session.services import Services
 from nodedb.session.steps import Step, step_of
@@ -94,7 +96,7 @@ _LITERAL_TYPES: Final[dict[str, SqlType | None]] = {
     "numeric": NUMERIC,
     "string": None,
 }
-_STEP_STATEMENTS: Final = (u.Begin, Commit)
+_STEP_STATEMENTS: Final = (u.Begin, Commit, Rollback)
 _EXIT_STATEMENTS: Final = (Commit, Rollback, RollbackToSavepoint)
 # What neither reads nor writes rows, hence settles nothing about the transaction's snapshot.
 _NEEDS_NO_SNAPSHOT: Final = (
@@ -174,6 +176,9 @@ class Session:
         self.notices: list[Notice] = []
         self.notifications: list[Notification] = []
         self.has_on_commit_tables = False
+        self.injected_count = 0
+        self.reads_newest = False
+        """Whether statements look past the transaction's snapshot: those a schema change runs."""
         self.is_closed = False
         self.backend_start = self.now()
         self.query_start = self.backend_start
@@ -191,6 +196,8 @@ class Session:
         self._has_executed = False
         self.is_pipelined = False
         """Tell whether this extended-query batch has run statements in the transaction before."""
+        self.ends_batch = True
+        """Whether nothing but Sync follows the statement: then it is a transaction of its own."""
         self._query_steps: dict[str, Step] = {}
         self._normalized_steps: dict[
             tuple[str, tuple[str, ...]], tuple[Step, PreparedStatement]
@@ -200,6 +207,7 @@ class Session:
         self.point_context: ExecutionContext | None = None
         settings.on_role_change = self._role_changed
         self.block.on_portals_lost = self._lose_portals
+        self.block.author = self._author
 
     # What the front end reads
 
@@ -238,6 +246,7 @@ class Session:
         if self.block.state != "idle" or not self.notifications:
             return []
         notifications, self.notifications = self.notifications, []
+        self.node.notifications.taken(self)
         return notifications
 
     def now(self) -> int:
@@ -262,6 +271,8 @@ class Session:
         if overlay is not None and overlay.is_changed:
             return None
         catalog = self.catalog()
+        if self._readable_catalog() is not catalog:
+            return None
         return (
             catalog.snapshot.schema_version,
             self.database_id,
@@ -271,11 +282,19 @@ class Session:
             self.process_id if catalog.temp_schema_id else 0,
         )
 
+    def _readable_catalog(self) -> SessionCatalog:
+        """Return the catalog to plan with: for an old snapshot, without indexes it cannot read."""
+        catalog, transaction = self.catalog(), self.block.transaction
+        if transaction is None or not transaction.is_snapshot or not transaction.snapshot:
+            return catalog
+        readable = young.readable_catalog(catalog.snapshot, self.block.first_catalog)
+        return catalog if readable is catalog.snapshot else catalog.over(readable)
+
     def catalog(self) -> SessionCatalog:
         """Return the catalog as the next statement sees it."""
         overlay = self.block.overlay
         snapshot = (
-            overlay.snapshot
+            self.block.ensure_overlay().snapshot
             if overlay is not None and overlay.is_changed
             else self.node.metadata.catalog
         )
@@ -361,6 +380,7 @@ class Session:
         multiple = not is_last or self.block.state == "implicit"
         self.in_multi_statement = multiple
         self.is_pipelined = False
+        self.ends_batch = True
         self._next_statement(statement.text)
         if multiple:
             self.statistics_text = statement.text
@@ -373,10 +393,21 @@ class Session:
                 self._remember_query(prepared)
             if is_dml(statement.statement) and self.block.state != "failed":
                 self._plan(prepared)
-        result = await self._run(portal, 0, in_multi_statement=multiple)
+        if multiple or portal.prepared.plan is None:
+            result = await self._run(portal, 0, in_multi_statement=multiple)
+        else:
+            result = await self._run_alone(portal, 0)
         if is_last and self.block.state == "implicit":
             await self._commit_after(result)
         return result
+
+    async def _run_alone(self, portal: Portal, row_limit: int) -> Result:
+        """Run a statement that nothing stands before in its transaction."""
+        return await restart.run_alone(
+            self,
+            lambda: self._run(portal, row_limit, in_multi_statement=False),
+            lambda: _rewind(portal),
+        )
 
     async def _commit_after(self, result: Result) -> None:
         """Commit the implicit transaction after the last row, before CommandComplete."""
@@ -489,7 +520,8 @@ class Session:
         if self.block.state == "failed" and not _ends_failed_block(statement):
             self.block.check_usable()
         if statement is not None and is_dml(statement):
-            self._plan(prepared)
+            while await self._has_waited_for(self._plan(prepared)):
+                prepared.plan = prepared.columns = None
         elif isinstance(statement, PARAMETRIZED):
             prepared.parameter_types = wrapped_parameters(self, statement, declared)
         self.prepared[name] = prepared
@@ -515,7 +547,7 @@ class Session:
             as_dml(prepared.statement),
             prepared.text,
             prepared.declared_types,
-            self.catalog(),
+            self._readable_catalog(),
             plan_key=key,
             fixed_parameters=prepared.fixed_parameters,
         )
@@ -568,7 +600,8 @@ class Session:
             if old is not None and old.execution is not None:
                 close_execution(old)
         if prepared.plan is not None:
-            self._plan(prepared)
+            while await self._has_waited_for(self._plan(prepared)):
+                pass
         values = prepared.decode(parameters, parameter_formats, self.settings.format)
         self.keep_portal(
             Portal(portal, prepared, values, _spread(result_formats, self._columns_of(prepared)))
@@ -619,6 +652,9 @@ class Session:
         self.is_pipelined = self.block.state == "implicit"
         if found.is_cursor:
             return await cursors.execute(self, found, row_limit)
+        is_fresh = found.prepared.plan is not None and found.execution is None
+        if is_fresh and self.block.state == "idle":
+            return await self._run_alone(found, row_limit)
         return await self._run(found, row_limit, in_multi_statement=False)
 
     async def close_statement(self, name: str) -> None:
@@ -787,6 +823,10 @@ class Session:
             return await self._run_other(portal, statement, in_multi_statement=in_multi_statement)
         if portal.execution is None and not portal.finished:
             plan = prepared.plan
+            if prepared.plan_snapshot is not self.node.metadata.catalog:
+                # Bound before a schema change: no lock kept the tables as they were.
+                plan = self._plan(prepared)
+            restart.inject_error(self)
             self.block.has_snapshot = True
             if plan.plan.point is not None and not row_limit:
                 result_or_none = await point.run(self, plan, portal.parameters)
@@ -803,9 +843,13 @@ class Session:
         if not plan.checked_privileges:
             plan.check_privileges(self.catalog())
         while await self.lock_relations(plan):
+            if self.portals.get(portal.name) is not portal:
+                # A simple query: nobody was told of its columns.
+                portal.prepared.plan = portal.prepared.columns = None
             plan = self._plan(portal.prepared)
         context = await self.new_context(portal.parameters, plan)
         portal.execution = plan.plan.open(context)
+        portal.snapshot, portal.opened_at = context.store.timestamp, self._work_start
 
     async def new_context(
         self, parameters: tuple[Datum, ...], plan: PreparedPlan | None, *, will_run: bool = True
@@ -825,7 +869,7 @@ class Session:
                     self.check_writable(plan.written_name)
             await self.lock_relations(plan)
         store = self.node.transactions.statement_store(transaction)
-        return self.make_context(parameters, store)
+        return self.make_context(parameters, store.newest() if self.reads_newest else store)
 
     def make_context(self, parameters: tuple[Datum, ...], store: Any) -> ExecutionContext:
         """Return an execution context over a store."""
@@ -865,7 +909,23 @@ class Session:
             if not locks.try_acquire(transaction, relation_id, mode):
                 await self.node.transactions.wait_for_lock(transaction, relation_id, mode)
                 has_waited = True
+        for relation_id in plan.checked_relations:
+            if not locks.try_acquire(transaction, relation_id, ROW_SHARE):
+                await self.node.transactions.wait_for_lock(transaction, relation_id, ROW_SHARE)
+                has_waited = True
         return has_waited
+
+    async def _has_waited_for(self, plan: PreparedPlan) -> bool:
+        """Wait, at Parse or Bind, for who is changing a plan's tables: it would not run as it is.
+
+        What was described would not be what is sent, so PostgreSQL locks this early too.
+        """
+        mode = point.table_mode(plan)
+        is_free = self.node.transactions.locks.is_free
+        if all(is_free(relation_id, mode) for relation_id in plan.lock_relations):
+            return False
+        self.block.ensure_transaction(self.query_start)
+        return await self.lock_relations(plan)
 
     async def _rows_of(self, portal: Portal, row_limit: int) -> Result:
         """Return the portal's next rows as a Result."""
@@ -987,14 +1047,17 @@ class Session:
         """Run one DDL statement in the transaction's overlay; returns the command tag."""
         transaction = self.block.ensure_transaction(self.query_start)
         self.check_writable(command_name(statement))
-        self.block.ensure_overlay()
-        self.block.user_name = self.user_name
         in_block = self.block.state == "open" or in_multi_statement or self.is_pipelined
-        environment = SessionDdlEnvironment(self, in_block=in_block)
-        tag = await execute_ddl(statement, environment)
+        tag = await run_ddl(self, statement, in_block=in_block)
         self.has_on_commit_tables |= bool(getattr(statement, "on_commit", ""))
         self.node.transactions.end_statement(transaction)
         return tag
+
+    def _author(self) -> Author:
+        """Return who commits, for the audit of catalog changes: the role that logged in."""
+        role = self.node.metadata.catalog.role_by_id(self.login_user_id)
+        name = role.name if role is not None else str(self.login_user_id)
+        return Author(name, self.process_id, self.services.client_address, self.now())
 
     @property
     def user_name(self) -> str:
@@ -1185,10 +1248,14 @@ class Session:
         if interrupts.pending is not None:
             interrupts.check()
         if self.node.clock.monotonic() - self._slice_start > SLICE_SECONDS:
-            waiter: Waiter[None] = Waiter()
-            self.node.schedule.soon(lambda: _wake(waiter))
-            await interrupts.wait(waiter)
-            self._slice_start = self.node.clock.monotonic()
+            await self.yield_turn()
+
+    async def yield_turn(self) -> None:
+        """Let all else that is ready run. Raises what has interrupted the statement."""
+        waiter: Waiter[None] = Waiter()
+        self.node.schedule.soon(lambda: _wake(waiter))
+        await self.interrupts.wait(waiter)
+        self._slice_start = self.node.clock.monotonic()
 
 
 class _SessionRegResolver:
@@ -1262,6 +1329,14 @@ def _tag(plan: PreparedPlan, returned: int, affected: int) -> str:
     if kind == "insert":
         return f"INSERT 0 {affected}"
     return f"{kind.upper()} {affected}"
+
+
+def _rewind(portal: Portal) -> None:
+    """Make a portal as it was before it was run."""
+    close_execution(portal)
+    portal.finished = False
+    portal.buffer = []
+    portal.position = 0
 
 
 def close_execution(portal: Portal) -> None:

@@ -119,6 +119,14 @@ _FIXED_BY_DEFAULTS: Final = {f"default_{name}": name for name in CHARACTERISTICS
 _ENUM_ALIASES: Final = {"client_min_messages": {"debug": "debug2", "info": "info"}}
 
 
+def node_setting_ms(values: dict[str, str], name: str) -> int:
+    """Return a setting that is the node's alone, in milliseconds; 22023 for a bad value."""
+    variable = BY_NAME[name]
+    assert variable.context == "sighup", "sessions may not set it"
+    given = {key.lower(): value for key, value in values.items()}
+    return int(_canonical(variable, given.get(name, variable.default), name))
+
+
 class _Undo(NamedTuple):
     name: str
     session: str | None
@@ -143,12 +151,15 @@ class Settings:
         self._is_touched = False
         self.is_read_only = False
         self.is_snapshot = False
+        self.is_serializable = False
+        self.injects_errors = False
         self.on_role_change: Callable[[], None] = lambda: None
         self.format = FormatContext()
         self.search_path: tuple[str, ...] = ()
         self.search_path_version = 0
         self.statement_timeout_ms = 0
         self.lock_timeout_ms = 0
+        self.log_waits_ms = 0
         self.idle_in_transaction_timeout_ms = 0
         self.idle_session_timeout_ms = 0
         self.log_min_duration_ms = -1
@@ -232,6 +243,11 @@ class Settings:
         return changes
 
     # Writing
+
+    def set_isolation(self, level: str) -> None:
+        """Take note of the running transaction's isolation level, or the next one's."""
+        self.is_serializable = level == "serializable"
+        self.is_snapshot = self.is_serializable or level == "repeatable read"
 
     def set(self, name: str, value: str | None, *, local: bool, internal: bool = False) -> None:
         """SET or, with None, SET ...
@@ -372,10 +388,13 @@ class Settings:
     # What hot paths read
 
     def _refresh(self, key: str) -> None:
-        self._is_touched = True
+        self._is_touched |= key in _REPORTED_KEYS
         refresh = _REFRESH.get(key)
         if refresh is not None:
             refresh(self, self.get(key))
+
+
+_REPORTED_KEYS: Final = frozenset(name.lower() for name in REPORTED)
 
 
 def _restore(values: dict[str, str], key: str, old: str | None) -> None:
@@ -418,9 +437,20 @@ def _set_milliseconds(attribute: str) -> Callable[[Settings, str], None]:
             or settings.idle_in_transaction_timeout_ms
             or settings.idle_session_timeout_ms
             or settings.log_min_duration_ms >= 0
+            or settings.injects_errors
         )
 
     return change
+
+
+def _set_injection(settings: Settings, value: str) -> None:
+    settings.injects_errors = value == "on"
+    settings.is_watched |= settings.injects_errors
+
+
+def _set_log_waits(settings: Settings) -> None:
+    is_logged = settings.get("log_lock_waits") == "on"
+    settings.log_waits_ms = int(settings.get("deadlock_timeout")) if is_logged else 0
 
 
 _REFRESH: Final[dict[str, Callable[[Settings, str], None]]] = {
@@ -432,6 +462,8 @@ _REFRESH: Final[dict[str, Callable[[Settings, str], None]]] = {
     "search_path": _set_search_path,
     "statement_timeout": _set_milliseconds("statement_timeout_ms"),
     "lock_timeout": _set_milliseconds("lock_timeout_ms"),
+    "log_lock_waits": lambda s, _: _set_log_waits(s),
+    "deadlock_timeout": lambda s, _: _set_log_waits(s),
     "idle_in_transaction_session_timeout": _set_milliseconds("idle_in_transaction_timeout_ms"),
     "idle_session_timeout": _set_milliseconds("idle_session_timeout_ms"),
     "log_min_duration_statement": _set_milliseconds("log_min_duration_ms"),
@@ -439,12 +471,11 @@ _REFRESH: Final[dict[str, Callable[[Settings, str], None]]] = {
     "client_min_messages": lambda s, v: setattr(
         s, "client_min_messages", "notice" if v == "info" else v
     ),
+    "nodedb.inject_retry_errors": _set_injection,
     "role": lambda s, _: s.on_role_change(),
     "session_authorization": lambda s, _: s.on_role_change(),
     "transaction_read_only": lambda s, v: setattr(s, "is_read_only", v == "on"),
-    "transaction_isolation": lambda s, v: setattr(
-        s, "is_snapshot", v in ("repeatable read", "serializable")
-    ),
+    "transaction_isolation": lambda s, v: s.set_isolation(v),
     "default_transaction_read_only": lambda s, _: s._refresh("transaction_read_only"),  # noqa: SLF001  its own method
     "default_transaction_isolation": lambda s, _: s._refresh("transaction_isolation"),  # noqa: SLF001  its own method
 }

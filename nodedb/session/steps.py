@@ -6,9 +6,10 @@ one plain call. Only a commit has something to wait for: its entry must be durab
 returns a waiter then, and ``finish`` does the rest once that is complete.
 
 A step declines (``run`` returns None) whenever something is out of the ordinary: a lock that is
-taken, a timeout that must be armed, a changed catalog, and everything that would raise. Then
+taken, a timeout that must be armed, a changed catalog, and almost everything that would raise. Then
 nothing has happened that the ordinary path would not do as well, which runs the statement again
-from the start and words its errors: there is one place that does.
+from the start and words its errors: there is one place that does. The exception is 40001 in a
+block, which under contention is nothing out of the ordinary.
 
 Source: PostgreSQL docs, "Extended Query".
 """
@@ -17,11 +18,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from nodedb.kv.locks import ACCESS_SHARE, ROW_EXCLUSIVE, ROW_NO_KEY_UPDATE, ROW_UPDATE
+from nodedb.kv.locks import ACCESS_SHARE, ROW_EXCLUSIVE
+from nodedb.session import transactions
+from nodedb.session.point import lock_mode
 from nodedb.txn.table_codec import codec_of
 from nodedb.txn.transaction import PAYLOAD
-from sql.ast.utility import Begin, Commit, TransactionModes
-from sql.errors import SqlError
+from sql.ast.utility import Begin, Commit, Rollback, TransactionModes
+from sql.errors import SerializationFailure, SqlError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from sql.types.base import Datum, Row
 
 _PLAIN_MODES: Final = TransactionModes()
+_BLOCK_STATES: Final = ("open", "failed")
 _NO_ROWS: Final[tuple[Row, ...]] = ()
 
 
@@ -49,12 +53,12 @@ def step_of(session: Session, prepared: PreparedStatement) -> Step | None:
     plan = prepared.plan
     if plan is None:
         statement = prepared.statement
-        if isinstance(statement, Begin) and statement.modes == _PLAIN_MODES:
-            return _BeginStep(
-                session, prepared, "START TRANSACTION" if statement.start else "BEGIN"
-            )
+        if isinstance(statement, Begin):
+            return _BeginStep(session, prepared, statement)
         if isinstance(statement, Commit) and not statement.chain:
             return _CommitStep(session, prepared, "COMMIT")
+        if isinstance(statement, Rollback) and not statement.chain:
+            return _RollbackStep(session, prepared, "ROLLBACK")
         return None
     point = plan.plan.point
     if point is None or point.needs_foreign_keys or not plan.checked_privileges:
@@ -187,52 +191,84 @@ class Step:
         return waiter
 
 
-class _BeginStep(Step):
-    """BEGIN without modes, outside a block."""
+class _ControlStep(Step):
+    """BEGIN, COMMIT or ROLLBACK."""
 
     __slots__ = ()
 
     def __init__(self, session: Session, prepared: PreparedStatement, tag: str) -> None:
         super().__init__(session, prepared, None)
         self.tag = tag
+
+    def _is_free(self, parameters: tuple[Datum, ...]) -> bool:
+        """Tell whether nothing has to be timed, reported or refused."""
+        session = self._session
+        return (
+            not parameters
+            and not session.settings.is_watched
+            and session.interrupts.pending is None
+        )
+
+
+class _BeginStep(_ControlStep):
+    """BEGIN outside a block."""
+
+    __slots__ = ("_statement",)
+
+    def __init__(self, session: Session, prepared: PreparedStatement, statement: Begin) -> None:
+        super().__init__(session, prepared, "START TRANSACTION" if statement.start else "BEGIN")
+        self._statement = statement
 
     def run_with(self, parameters: tuple[Datum, ...]) -> StepOutcome:
         session = self._session
         block = session.block
-        if (
-            block.state != "idle"
-            or parameters
-            or session.settings.is_watched
-            or session.interrupts.pending is not None
-        ):
+        if block.state != "idle" or not self._is_free(parameters):
             return None
-        block.begin(self._begin())
+        now = self._begin()
+        if self._statement.modes == _PLAIN_MODES:
+            block.begin(now)
+        else:
+            transactions.begin(session, self._statement)
         self._note(0)
         return True
 
 
-class _CommitStep(Step):
-    """COMMIT of a block that has only written rows, or nothing."""
+class _RollbackStep(_ControlStep):
+    """ROLLBACK of a block, failed or not."""
 
     __slots__ = ()
 
-    def __init__(self, session: Session, prepared: PreparedStatement, tag: str) -> None:
-        super().__init__(session, prepared, None)
-        self.tag = tag
+    def run_with(self, parameters: tuple[Datum, ...]) -> StepOutcome:
+        session = self._session
+        if session.block.state not in _BLOCK_STATES or not self._is_free(parameters):
+            return None
+        self._begin()
+        session.rollback()
+        self._note(0)
+        return True
+
+
+class _CommitStep(_ControlStep):
+    """COMMIT of a block that has only written rows, or nothing."""
+
+    __slots__ = ()
 
     def run_with(self, parameters: tuple[Datum, ...]) -> StepOutcome:
         session = self._session
         block = session.block
         if (
             block.state != "open"
-            or parameters
-            or session.settings.is_watched
-            or session.interrupts.pending is not None
+            or not self._is_free(parameters)
             or session.portals
             or session.has_on_commit_tables
             or not block.is_plain
         ):
             return None
+        try:
+            block.validate()
+        except SerializationFailure:
+            session.rollback()
+            raise
         self._begin()
         return self._commit()
 
@@ -283,12 +319,14 @@ class _ReadStep(_PointStep):
         context = self._context(parameters, now, now if transaction is None else block.started_at)
         try:
             row = self._read(context, transaction)
+        except SerializationFailure:
+            raise  # Only in a block, which has failed.
         except SqlError:
             return None
         if transaction is not None:
             block.has_snapshot = True
-            if not transaction.snapshot:
-                transaction.snapshot = self._group.last_timestamp
+        else:
+            block.outcomes.commits += 1
         if row is None:
             self.rows, self.tag = _NO_ROWS, "SELECT 0"
             self._note(0)
@@ -303,8 +341,15 @@ class _ReadStep(_PointStep):
         if key is None:
             return None
         encoded = self._encode_key(key)
-        write = None if transaction is None else transaction.writes.get(encoded)
-        payload = self._group.newest(encoded) if write is None else write[PAYLOAD]
+        if transaction is None:
+            payload = self._group.newest(encoded)
+        else:
+            write = transaction.writes.get(encoded)
+            if transaction.writes:
+                self._manager.validate(transaction)
+            payload = (
+                self._manager.read_key(transaction, encoded) if write is None else write[PAYLOAD]
+            )
         if not payload:
             return None
         row = self._codec.decode(payload)
@@ -338,7 +383,7 @@ class _WriteStep(_PointStep):
             return None
         session = self._session
         block, settings = session.block, session.settings
-        if settings.is_snapshot or (settings.is_read_only and not self._is_temporary):
+        if settings.is_read_only and not self._is_temporary:
             return None
         is_alone = block.state == "idle"
         if is_alone:
@@ -372,9 +417,12 @@ class _WriteStep(_PointStep):
         before = len(transaction.undo)
         try:
             row = self._write_row(transaction, context)
+            self._manager.validate(transaction)
             if row and self.columns is not None:
                 self.rows = (self._point.project(row, context),)
-        except SqlError:
+        except SqlError as error:
+            if isinstance(error, SerializationFailure) and self._session.block.state == "open":
+                raise  # The block has failed; outside one the statement may be run again.
             if len(transaction.undo) != before:
                 transaction.undo_to(transaction.mark()._replace(undo=before))
             return None
@@ -402,18 +450,7 @@ class _InsertStep(_WriteStep):
 class _ChangeStep(_WriteStep):
     """UPDATE and DELETE."""
 
-    __slots__ = ("_mode",)
-
-    def __init__(
-        self,
-        session: Session,
-        prepared: PreparedStatement,
-        plan: PreparedPlan,
-        point: PointPlan,
-    ) -> None:
-        super().__init__(session, prepared, plan, point)
-        is_whole = point.kind == "delete" or point.changes_key
-        self._mode = ROW_UPDATE if is_whole else ROW_NO_KEY_UPDATE
+    __slots__ = ()
 
     def _write_row(self, transaction: Transaction, context: Any) -> Row | None:
         point = self._point
@@ -425,15 +462,19 @@ class _ChangeStep(_WriteStep):
             return ()
         encoded = self._encode_key(key)
         write = transaction.writes.get(encoded)
-        payload = self._group.newest(encoded) if write is None else write[PAYLOAD]
+        manager = self._manager
+        payload = manager.read_key(transaction, encoded) if write is None else write[PAYLOAD]
         if not payload:
             return ()
-        if not self._manager.locks.try_acquire(transaction, encoded, self._mode):
-            return None
         codec = self._codec
         old = codec.decode(payload)
         if point.condition is not None and not point.condition(old, context):
             return ()
+        mode = lock_mode(point, old, context)
+        if not manager.locks.try_acquire(transaction, encoded, mode):
+            return None
+        if transaction.is_snapshot and write is None:
+            manager.statement_store(transaction).check_serializable(encoded)
         if is_delete:
             store = self._manager.statement_store(transaction)
             return old if store.delete_now(point.access, old) else None
@@ -453,4 +494,4 @@ def _usable(block: Any) -> Transaction | None:
     if overlay is not None and overlay.is_changed:
         return None
     transaction: Transaction = block.transaction
-    return None if transaction.is_snapshot else transaction
+    return transaction

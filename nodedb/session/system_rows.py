@@ -8,12 +8,15 @@ Views").
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from nodedb.clock import sql_timestamp
-from nodedb.kv.locks import MODE_NAMES, ROW_UPDATE
+from nodedb.session.activity_rows import activity_rows
+from nodedb.session.lock_rows import lock_rows
 from nodedb.session.settings import BY_NAME
-from sql.catalog.descriptor import Database, Role, Sequence
+from sql.catalog.descriptor import Database, Sequence
+from sql.errors import InsufficientPrivilege
 from sql.types.array import ArrayValue
 
 if TYPE_CHECKING:
@@ -27,101 +30,6 @@ def rows(session: Session, view: str) -> list[Row]:
     """Return a live view's rows; views without any state here are empty."""
     make = _VIEWS.get(view)
     return [] if make is None else make(session)
-
-
-def _activity(session: Session) -> list[Row]:
-    snapshot = session.node.metadata.catalog
-    result: list[Row] = []
-    may_see_all = session.catalog().is_superuser
-    for other in session.node.sessions.values():
-        database, role = snapshot.get(other.database_id), snapshot.get(other.session_user_id)
-        visible = may_see_all or other.session_user_id == session.user_id
-        waiting = (
-            other.block.transaction is not None and other.block.transaction.waiting is not None
-        )
-        result.append(
-            (
-                other.database_id,
-                database.name if isinstance(database, Database) else "",
-                other.process_id,
-                None,
-                other.session_user_id,
-                role.name if isinstance(role, Role) else "",
-                other.settings.get("application_name"),
-                None,
-                None,
-                other.services.client_port,
-                other.backend_start,
-                other.block.started_at or None if visible else None,
-                other.query_start if visible else None,
-                other.state_change if visible else None,
-                "Lock" if waiting else (None if other.is_running else "Client"),
-                "transactionid" if waiting else (None if other.is_running else "ClientRead"),
-                _state(other) if visible else None,
-                None,
-                None,
-                None,
-                other.query_text if visible else "<insufficient privilege>",
-                "client backend",
-            )
-        )
-    return result
-
-
-def _state(session: Session) -> str:
-    if session.is_running:
-        return "active"
-    if session.block.state == "open":
-        return "idle in transaction"
-    return "idle in transaction (aborted)" if session.block.state == "failed" else "idle"
-
-
-def _locks(session: Session) -> list[Row]:
-    result: list[Row] = []
-    for resource, owner, modes, granted in session.node.transactions.locks.entries():
-        for bit, name in MODE_NAMES.items():
-            if not modes & bit:
-                continue
-            kind, relation, class_id, object_id = "relation", None, None, None
-            if isinstance(resource, int):
-                relation = resource
-            elif isinstance(resource, tuple):
-                kind = "advisory"
-                class_id, object_id = (
-                    (resource[2], resource[3])
-                    if len(resource) > 3
-                    else (resource[2] >> 32 & 0xFFFFFFFF, resource[2] & 0xFFFFFFFF)
-                )
-            else:
-                kind = "tuple"
-            if (
-                isinstance(resource, bytes)
-                and bit <= ROW_UPDATE
-                and granted
-                and len(result) > 10_000
-            ):
-                continue
-            result.append(
-                (
-                    kind,
-                    session.database_id,
-                    relation,
-                    None,
-                    None,
-                    None,
-                    None,
-                    class_id,
-                    object_id,
-                    None,
-                    f"{owner.deadlock_name}/{owner.started}",
-                    int(owner.deadlock_name),
-                    name,
-                    granted,
-                    False,
-                    None,
-                )
-            )
-    return result
 
 
 def _settings(session: Session) -> list[Row]:
@@ -196,34 +104,34 @@ def _statements(session: Session) -> list[Row]:
 
 
 def _databases(session: Session) -> list[Row]:
-    manager = session.node.transactions
-    counts: dict[int, int] = {}
-    for other in session.node.sessions.values():
-        counts[other.database_id] = counts.get(other.database_id, 0) + 1
+    """Return a row for what belongs to no database, then one per database."""
+    node = session.node
+    counts = Counter(other.database_id for other in node.sessions.values())
+    names: list[tuple[int, str | None]] = [(0, None)]
+    names += [(d.id, d.name) for d in node.metadata.catalog.all(Database)]
+    deadlocks = node.transactions.locks.deadlocks
     result: list[Row] = []
-    for database in session.node.metadata.catalog.all(Database):
-        own = database.id == session.database_id
+    for number, name in names:
+        outcomes = node.outcomes[number]
         result.append(
             (
-                database.id,
-                database.name,
-                counts.get(database.id, 0),
-                manager.commit_count if own else 0,
-                manager.rollback_count if own else 0,
-                *(0,) * 12,
+                number,
+                name,
+                counts[number],
+                outcomes.commits,
+                outcomes.rollbacks,
+                *(0,) * 7,  # Blocks and rows.
+                0,  # Nothing recovers beside the sessions, so nothing conflicts with them.
+                0,
+                0,
+                deadlocks.get(number, 0),
                 None,
                 None,
-                0.0,
-                0.0,
-                0.0,
-                0.0,
-                0.0,
-                0,
-                0,
-                0,
-                0,
+                *(0.0,) * 5,
+                outcomes.sessions,
+                *(0,) * 3,
                 None,
-            )[:28]
+            )
         )
     return result
 
@@ -244,19 +152,44 @@ def _sequence_values(session: Session) -> list[Row]:
     return result
 
 
+def _index_builds(session: Session) -> list[Row]:
+    return session.node.schema_changes.rows()
+
+
 def _start_time(session: Session) -> list[Row]:
     return [(sql_timestamp(session.node.started_us),)]
 
 
+def _ddl_audit(session: Session) -> list[Row]:
+    """Return who committed which catalog changes, oldest first; for superusers."""
+    if not session.catalog().is_superuser:
+        raise InsufficientPrivilege("permission denied for view nodedb_ddl_audit")
+    return [
+        (
+            record.index,
+            record.committed_at or None,
+            record.user,
+            record.process_id or None,
+            record.client or None,
+            ArrayValue(record.statements, (len(record.statements),), (1,))
+            if record.statements
+            else ArrayValue((), (), ()),
+        )
+        for record in session.node.metadata.audit.records()
+    ]
+
+
 _VIEWS: Final[dict[str, Callable[[Any], list[Row]]]] = {
-    "pg_stat_activity": _activity,
-    "pg_locks": _locks,
+    "pg_stat_activity": activity_rows,
+    "pg_locks": lock_rows,
     "pg_settings": _settings,
     "pg_prepared_statements": _prepared,
     "pg_cursors": _cursors,
     "pg_stat_statements": _statements,
     "pg_stat_database": _databases,
     "pg_listening_channels": _channels,
+    "nodedb_ddl_audit": _ddl_audit,
+    "pg_stat_progress_create_index": _index_builds,
     "start time": _start_time,
     "sequence values": _sequence_values,
 }

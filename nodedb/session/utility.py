@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
+from nodedb.catalog import acl
+from nodedb.catalog.session_catalog import permission_denied
 from nodedb.kv.locks import (
     ACCESS_EXCLUSIVE,
     ACCESS_SHARE,
@@ -130,7 +132,6 @@ async def execute_utility(  # one case per statement
             session.node.notifications.unlisten(session, statement.channel)
             return Result("UNLISTEN")
         case u.Notify():
-            session.block.ensure_transaction(session.query_start)
             session.services.notify(statement.channel, statement.payload)
             return Result("NOTIFY")
         case u.LockTable():
@@ -148,6 +149,8 @@ async def execute_utility(  # one case per statement
             session.node.transactions.replicator.commit()
             return Result("CHECKPOINT")
         case u.AlterSystem():
+            if session.block.state == "open" or in_multi_statement or session.is_pipelined:
+                raise ActiveSqlTransaction("ALTER SYSTEM cannot run inside a transaction block")
             _require_superuser(session, "must be superuser to execute ALTER SYSTEM command")
             raise FeatureNotSupported("ALTER SYSTEM is not supported")
         case u.Do():
@@ -299,14 +302,49 @@ async def _lock_table(
     transaction = session.block.ensure_transaction(session.query_start)
     manager = session.node.transactions
     mode = LOCK_MODES[statement.mode]
+    locks = manager.locks
     for name in statement.names:
-        table = _lockable(session, name)
-        session.catalog().check_privilege(table, "r" if mode == ACCESS_SHARE else "wdDa")
-        if not manager.locks.try_acquire(transaction, table.id, mode):
+        while True:
+            table = _lockable(session, name)
+            session.catalog().check_privilege(table, "r" if mode == ACCESS_SHARE else "wdDa")
+            was_held = locks.holds(transaction, table.id, mode)
+            if locks.try_acquire(transaction, table.id, mode):
+                break
             if statement.nowait:
                 raise LockNotAvailable(f'could not obtain lock on relation "{table.name}"')
             await manager.wait_for_lock(transaction, table.id, mode)
+            # Whoever held it may have given the name to another table.
+            found = session.catalog().find_relation(name)
+            is_same = isinstance(found, (Table, View)) and found.id == table.id
+            if not was_held and not is_same:
+                locks.release(transaction, table.id, mode)
+        if isinstance(table, View):
+            await _lock_below(session, table, mode, nowait=statement.nowait)
     return Result("LOCK TABLE")
+
+
+async def _lock_below(session: Session, view: View, mode: int, *, nowait: bool) -> None:
+    """Lock what a view reads from, in the same mode, with the privileges that its query has."""
+    transaction = session.block.ensure_transaction(session.query_start)
+    manager = session.node.transactions
+    snapshot = session.catalog().snapshot
+    wanted = "r" if mode == ACCESS_SHARE else "wdDa"
+    pending = [view]
+    while pending:
+        upper = pending.pop()
+        for relation_id in dict.fromkeys(relation_id for relation_id, _ in upper.depends_on):
+            lower = snapshot.get(relation_id)
+            if not isinstance(lower, (Table, View)):
+                continue
+            role_id = upper.reads_as or session.user_id
+            if not acl.held(snapshot, role_id, lower, session.database_id).intersection(wanted):
+                raise permission_denied(lower)
+            if not manager.locks.try_acquire(transaction, lower.id, mode):
+                if nowait:
+                    raise LockNotAvailable(f'could not obtain lock on relation "{lower.name}"')
+                await manager.wait_for_lock(transaction, lower.id, mode)
+            if isinstance(lower, View):
+                pending.append(lower)
 
 
 def _lockable(session: Session, name: QualifiedName) -> Table | View:

@@ -5,16 +5,18 @@ entry is applied. With catalog changes there are two entries, rows and metadata,
 same turn: one flush is one batch of the log, so a crash keeps both or neither. The timestamp's
 window, when it needs raising, stands before them in the same batch.
 
-Not done here, and what that costs: validation of reads for SERIALIZABLE, and prepare over several
-groups.
+What a SERIALIZABLE transaction has read is validated in the turn in which its entries are proposed
+(``nodedb.kv.recent_writes``).
+
+Not done here, and what that costs: prepare over several groups.
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from functools import partial
 from typing import Any, Final
 
 from cluster.ids import METADATA_GROUP
-from cluster.metadata.command import CatalogChange, TimestampWindow, encode_command
+from cluster.metadata.command import CatalogChange, encode_command
 from cluster.metadata.oracle import TimestampOracle
 from nodedb.clock import Clock
 from nodedb.kv.effects import (
@@ -29,17 +31,21 @@ from nodedb.kv.effects import (
 from nodedb.kv.group import APPLY_SLICE_ROWS, DataGroup
 from nodedb.kv.keys import TIMESTAMP_MAX
 from nodedb.kv.locks import LockTable
+from nodedb.kv.recent_writes import Range, ReadSet, RecentWrites
 from nodedb.kv.replicator import Replicator, Schedule
+from nodedb.txn.checks import ALL_CHECKS, Checks
 from nodedb.txn.deferred import check_keys, defer_keys
-from nodedb.txn.store import StatementStore
-from nodedb.txn.transaction import Mark, Transaction
+from nodedb.txn.moves import Moves
+from nodedb.txn.store import StatementStore, reads_have_changed
+from nodedb.txn.timestamps import LocalTimestamps
+from nodedb.txn.transaction import PREFIX_BYTES, Mark, Transaction
+from nodedb.txn.waiting import LockWaits
 from nodedb.waiter import Interrupts, Waiter
 from sql.catalog.descriptor import Table
-from sql.errors import LockNotAvailable
 
 TRANSACTION_BYTES_MAX_DEFAULT: Final = 1 << 30
 _COMMAND_STEP: Final = 1
-SNAPSHOT_AGE_MAX_SECONDS: Final = 3600.0
+SNAPSHOT_AGE_SECONDS_MAX_DEFAULT: Final = 3600.0
 """How long a transaction keeps the versions that it may still read from being collected."""
 LONG_ROWS: Final = 4 * APPLY_SLICE_ROWS
 """A transaction of more writes is encoded and applied in slices."""
@@ -62,16 +68,26 @@ class TransactionManager:
         clock: Clock,
         schedule: Schedule,
         bytes_max: int = TRANSACTION_BYTES_MAX_DEFAULT,
+        checks: Checks = ALL_CHECKS,
+        snapshot_age_seconds_max: float = SNAPSHOT_AGE_SECONDS_MAX_DEFAULT,
     ) -> None:
+        """Take over a group that has been started; ``checks`` is for tests of tests."""
         self.group = group
         self.locks = LockTable()
+        self.lock_waits = LockWaits(self.locks, schedule, clock)
         self.replicator = replicator
-        self._oracle = oracle
+        self.timestamps = LocalTimestamps(oracle, replicator, clock, schedule)
         self._clock = clock
         self._schedule = schedule
         self._bytes_max = bytes_max
         self._next_id = 1
         self._active: dict[int, Transaction] = {}
+        self.recent_writes = RecentWrites(group.last_timestamp)
+        self.checks = checks
+        self._snapshot_age_seconds_max = snapshot_age_seconds_max
+        self.needed_snapshots = young_snapshot
+        """Returns what a transaction may read at, of what was taken since a monotonic time."""
+        self.moves = Moves()
         self.commit_count = 0
         self.rollback_count = 0
 
@@ -88,18 +104,43 @@ class TransactionManager:
 
         Of a snapshot transaction, as its first one did.
         """
+        timestamp = self.take_snapshot(transaction)
+        return StatementStore(self, transaction, timestamp, transaction.command, transaction.reads)
+
+    def take_snapshot(self, transaction: Transaction) -> int:
+        """Return the timestamp at which a statement beginning now reads."""
         timestamp = self.group.last_timestamp
         if not transaction.snapshot:
             transaction.snapshot = timestamp
+            if transaction.is_snapshot:
+                transaction.began = self._clock.monotonic()  # Its snapshot's age counts.
+            if transaction.is_validated:
+                transaction.reads = ReadSet()
+                self.recent_writes.watch(transaction.id, timestamp)
         elif transaction.is_snapshot:
             timestamp = transaction.snapshot
-        return StatementStore(self, transaction, timestamp, transaction.command)
+        return timestamp
+
+    def read_key(self, transaction: Transaction, key: bytes) -> bytes | None:
+        """Return what a statement beginning now finds under a key its transaction has not written.
+
+        Raises SnapshotTooOld (72000).
+        """
+        timestamp = self.take_snapshot(transaction)
+        if not transaction.is_snapshot:
+            return self.group.newest(key)
+        if transaction.reads is not None:
+            transaction.reads.add_key(key)
+        return self.group.read(key, timestamp)
 
     def end_statement(self, transaction: Transaction) -> None:
         """Let the next statement see what this one wrote.
 
-        UniqueViolation (23505) of deferrable constraints that are not deferred.
+        UniqueViolation (23505) of deferrable constraints that are not deferred. 40001 where COMMIT
+        would fail: the transaction had better not keep others waiting until then.
         """
+        if transaction.writes:
+            self.validate(transaction)
         if transaction.unchecked:
             defer_keys(transaction)
             self.check_keys(transaction, list(transaction.unchecked))
@@ -114,6 +155,12 @@ class TransactionManager:
         transaction.undo_to(mark)
         if release_locks:
             self.locks.release_since(transaction, mark.locks)
+
+    def restart(self, transaction: Transaction) -> None:
+        """Take a transaction back to its beginning: it keeps its age and its locks, no more."""
+        transaction.undo_to(Mark(0, 0, 0))
+        self._forget_reads(transaction)
+        transaction.snapshot = 0
 
     async def commit(self, transaction: Transaction, catalog_change: bytes | None = None) -> int:
         """Make the transaction durable and visible, then release its locks.
@@ -137,6 +184,7 @@ class TransactionManager:
             for waiter in waiters:
                 index = await waiter
             self.commit_count += 1
+            self._note_moves(transaction)
             return index if catalog_change is not None else 0
         finally:
             # A coroutine that is torn down amid the flush must not free rows that are still coming.
@@ -162,6 +210,7 @@ class TransactionManager:
             for key in part:
                 _, payload, vshard, _ = take(key)
                 writes.append((vshard, key, payload))
+            _widen(transaction.encoded_spans, part)
             transaction.encoded.append(encode_slice(writes))
             transaction.encoded_counts.append(len(writes))
             waiter: Waiter[None] = Waiter()
@@ -179,6 +228,7 @@ class TransactionManager:
             self._end(transaction)
             return None
         try:
+            self.validate(transaction)
             payload, effects = self._rows_entry(transaction)
             return self.replicator.propose(self.group.group_id, payload, effects)
         except BaseException:
@@ -189,15 +239,32 @@ class TransactionManager:
         """Release a transaction's locks after its commit was decided, either way."""
         if is_committed:
             self.commit_count += 1
+            self._note_moves(transaction)
         self._end(transaction)
+
+    def _note_moves(self, transaction: Transaction) -> None:
+        """Tell where rows have gone, before those who wait for them get the locks."""
+        if transaction.moves:
+            timestamp = max(self.group.newest_version(m.key)[0] for m in transaction.moves)
+            self.moves.record(transaction.moves, timestamp, self._oldest_snapshot())
 
     def _end(self, transaction: Transaction) -> None:
         self._active.pop(transaction.id, None)
+        self._forget_reads(transaction)
         transaction.forget_writes()
         self.locks.release_all(transaction)
 
+    def _forget_reads(self, transaction: Transaction) -> None:
+        if transaction.reads is not None:
+            transaction.reads = None
+            self.recent_writes.unwatch(transaction.id)
+
     def _propose(self, transaction: Transaction, catalog_change: bytes | None) -> list[Waiter[int]]:
-        """Propose all of a transaction's entries, or, when one of them is refused, none."""
+        """Propose all of a transaction's entries, or, when one of them is refused, none.
+
+        No other transaction comes between its validation and that.
+        """
+        self.validate(transaction)
         entries: list[tuple[int, bytes, Any]] = []
         group_id = self.group.group_id
         if transaction.encoded:
@@ -217,6 +284,8 @@ class TransactionManager:
     def _long_entry(self, transaction: Transaction) -> tuple[bytes, LongWrites]:
         """Return the entry of what ``prepare_commit`` has encoded, for the log and to apply."""
         timestamp = self.allocate_timestamp()
+        spans = transaction.encoded_spans.values()
+        self.recent_writes.note_spans(timestamp, spans, self.group.last_timestamp)
         parts = transaction.encoded
         payload = encode_long(timestamp, transaction.id, transaction.encoded_counts, parts)
         return payload, LongWrites(timestamp, parts)
@@ -225,8 +294,23 @@ class TransactionManager:
         writes = [
             (vshard, key, payload) for key, (_, payload, vshard, _) in transaction.writes.items()
         ]
-        effects = RowWrites(self.allocate_timestamp(), transaction.id, writes)
+        timestamp = self.allocate_timestamp()
+        self.recent_writes.note(timestamp, transaction.writes, self.group.last_timestamp)
+        effects = RowWrites(timestamp, transaction.id, writes)
         return encode_effects(effects), effects
+
+    def validate(self, transaction: Transaction, until: int = TIMESTAMP_MAX) -> None:
+        """Check that what a serializable transaction has read still stands (40001 if not).
+
+        As of ``until``, a commit timestamp; by default now, commits on their way included.
+        """
+        reads = transaction.reads
+        if (
+            reads is not None
+            and self.recent_writes.conflict(reads, transaction.snapshot, until) is not None
+            and self.checks.validates_reads
+        ):
+            raise reads_have_changed()
 
     def rollback(self, transaction: Transaction) -> None:
         """Forget the transaction's writes and release its locks. Idempotent."""
@@ -237,47 +321,24 @@ class TransactionManager:
         self._end(transaction)
 
     def allocate_timestamp(self, count: int = 1) -> int:
-        """Return the first of ``count`` fresh timestamps in a row.
-
-        Above all earlier ones of this store.
-
-        A raised window is proposed first: whatever uses the timestamp is flushed with it or later,
-        or refused with it.
-        """
-        oracle = self._oracle
-        timestamp, reserve_until = oracle.allocate(self._clock.wall_us() // 1000, count)
-        if reserve_until is not None:
-            window = TimestampWindow(reserve_until)
-            waiter = self.replicator.propose(METADATA_GROUP, encode_command(window), window)
-            waiter.on_done(
-                lambda: oracle.window_decided(reserve_until, is_durable=waiter.error is None)
-            )
-        return timestamp
+        """Return the first of ``count`` fresh timestamps in a row, above all earlier ones."""
+        return self.timestamps.allocate(count)
 
     def take_rowids(self, count: int) -> int:
         """Return the first of ``count`` row ids in a row: they grow in the order of insertion."""
         return self.allocate_timestamp(count)
 
-    async def wait_for_lock(self, transaction: Transaction, resource: Hashable, mode: int) -> None:
-        """Queue for a lock and wait until it is granted.
+    async def wait_for_lock(
+        self, transaction: Transaction, resource: Hashable, mode: int, purpose: str = "locking"
+    ) -> None:
+        """Queue for a lock and wait until it is granted; see ``LockWaits.wait``.
 
-        Raises what cancels the statement, DeadlockDetected (40P01), LockNotAvailable (55P03).
+        Who cannot commit any more does not wait for a row, but is told at once (40001). Commits
+        still on their way do not count: begun again at once, it would meet them again.
         """
-        waiter = self.locks.enqueue(transaction, resource, mode)
-        timer = None
-        if transaction.lock_timeout_ms:
-            timer = self._schedule.later(
-                transaction.lock_timeout_ms / 1000,
-                _failing(waiter, "canceling statement due to lock timeout"),
-            )
-        try:
-            await transaction.interrupts.wait(waiter)
-        except BaseException:
-            self.locks.forget(transaction)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
+        if isinstance(resource, bytes):
+            self.validate(transaction, self.group.last_timestamp)
+        await self.lock_waits.wait(transaction, resource, mode, transaction, purpose)
 
     def approximate_rows(self, table: Table) -> int:
         """Return what ANALYZE found, ``ROWS_UNKNOWN`` before it ran."""
@@ -310,19 +371,26 @@ class TransactionManager:
 
     def _oldest_snapshot(self) -> int:
         """Return the oldest timestamp that a running transaction may read at and still protects."""
-        earliest = self._clock.monotonic() - SNAPSHOT_AGE_MAX_SECONDS
-        snapshots = [
-            t.snapshot for t in self._active.values() if t.snapshot and t.began >= earliest
-        ]
+        earliest = self._clock.monotonic() - self._snapshot_age_seconds_max
+        snapshots = [s for t in self._active.values() for s in self.needed_snapshots(t, earliest)]
         return min(snapshots, default=TIMESTAMP_MAX)
+
+
+def young_snapshot(transaction: Transaction, earliest: float) -> list[int]:
+    """Return a transaction's snapshot unless it is too old, or there is none."""
+    is_needed = transaction.snapshot and transaction.began >= earliest
+    return [transaction.snapshot] if is_needed else []
+
+
+def _widen(spans: dict[bytes, Range], keys: list[bytes]) -> None:
+    """Widen the first and last key of each index by more keys."""
+    for prefix in {key[:PREFIX_BYTES] for key in keys}:
+        ours = [key for key in keys if key.startswith(prefix)]
+        first, last = min(ours), max(ours)
+        if prefix in spans:
+            first, last = min(first, spans[prefix][0]), max(last, spans[prefix][1])
+        spans[prefix] = first, last
 
 
 def _wake(waiter: Waiter[None]) -> None:
     waiter.set_result(None)
-
-
-def _failing(waiter: Waiter[None], message: str) -> Callable[[], None]:
-    def fail() -> None:
-        waiter.set_error(LockNotAvailable(message))
-
-    return fail

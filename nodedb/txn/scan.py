@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nodedb.kv.group import DataGroup, Item
+    from nodedb.kv.recent_writes import ReadSet
     from nodedb.txn.table_codec import TableCodec
     from sql.types.base import Row
 
@@ -39,6 +40,7 @@ class BufferedScan:
         "_group",
         "_limit",
         "_ranges",
+        "_reads",
         "_reverse",
         "_timestamp",
         "_transaction",
@@ -54,7 +56,10 @@ class BufferedScan:
         before_command: int,
         reverse: bool,
         limit: int | None,
+        reads: ReadSet | None = None,
     ) -> None:
+        """Start before the first range; ``reads`` takes down what the batches cover."""
+        self._reads = reads
         self._group = group
         self._transaction = transaction
         if len(ranges) > 1:
@@ -77,6 +82,8 @@ class BufferedScan:
             )
             if self._transaction.writes:
                 items, bound = self._merge(items, start, end, bound, limit)
+            if self._reads is not None:
+                self._take_down(start, end, bound)
             size = sum([len(payload) for _, payload in items])
             fitting = BATCH_BYTES * len(items) // size if size > BATCH_BYTES else BATCH_ROWS
             self._limit = max(1, min(limit * 4, fitting, BATCH_ROWS))
@@ -104,11 +111,23 @@ class BufferedScan:
             limit = self._limit
             self._limit = min(limit * 4, BATCH_ROWS)
             values, bound = self._group.scan_values(start, end, self._timestamp, limit, BATCH_BYTES)
+            if self._reads is not None:
+                self._take_down(start, end, bound)
             if bound is not None:
                 self._ranges.append((bound, end))
             if values:
                 return values
         return []
+
+    def _take_down(self, start: bytes, end: bytes, bound: bytes | None) -> None:
+        """Add to what was read: all of [start, end) up to ``bound``."""
+        assert self._reads is not None
+        if bound is None:
+            self._reads.add_range(start, end)
+        elif self._reverse:
+            self._reads.add_range(bound, end)
+        else:
+            self._reads.add_range(start, bound)
 
     def _merge(
         self, items: list[Item], start: bytes, end: bytes, bound: bytes | None, limit: int

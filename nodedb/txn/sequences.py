@@ -3,6 +3,11 @@
 A sequence's value is one key of the data group, written ``PREALLOCATED`` values ahead, so most
 calls touch memory only; a crash skips what was reserved and not used, as in PostgreSQL ("Sequence
 Manipulation Functions": gaps may occur). A clean stop writes the exact values back.
+
+CREATE SEQUENCE, ALTER SEQUENCE and TRUNCATE RESTART IDENTITY give a sequence a new storage id, as
+PostgreSQL gives it a new file. Until their transaction commits its value lives in memory only
+(``begin``), whatever is drawn from it; it is written with the transaction's rows (``write``), or
+forgotten without a trace.
 """
 
 from __future__ import annotations
@@ -28,11 +33,13 @@ _decoder: Final = msgspec.msgpack.Decoder(tuple[int, bool])
 class _Running:
     """One sequence in memory: the exact state, and the value up to which the log has reserved."""
 
-    __slots__ = ("epoch", "is_called", "last", "remaining", "reserving", "steps")
+    __slots__ = ("epoch", "is_called", "is_private", "last", "remaining", "reserving", "steps")
 
     def __init__(self, last: int, *, is_called: bool) -> None:
         self.last = last
         self.is_called = is_called
+        self.is_private = False
+        """Its transaction has not committed: nothing is written, nobody else draws from it."""
         self.remaining = 0
         self.steps: tuple[int, int, int] | None = None
         """Increment and bounds that the reservation was made with: changed ones void it."""
@@ -55,7 +62,7 @@ class Sequences:
         storage_id = sequence.storage_id or sequence.id
         running = self._running.get(storage_id)
         if running is None:
-            stored = self._manager.group.newest(_key(storage_id))
+            stored = self._manager.group.newest(sequence_key(storage_id))
             last, is_called = (sequence.start, False) if stored is None else _decoder.decode(stored)
             running = self._running[storage_id] = _Running(last, is_called=is_called)
         return running
@@ -66,14 +73,14 @@ class Sequences:
         if running.steps != (sequence.increment, sequence.min_value, sequence.max_value):
             running.steps = (sequence.increment, sequence.min_value, sequence.max_value)
             self._set(running, running.last, is_called=running.is_called)
-        while running.remaining <= 0:
+        while running.remaining <= 0 and not running.is_private:
             if running.reserving is not None:
                 await running.reserving.follow()
                 continue
             await self._reserve(sequence, running)
         running.last = _following(sequence, running)
         running.is_called = True
-        running.remaining -= 1
+        running.remaining = max(running.remaining - 1, 0)
         return running.last
 
     async def _reserve(self, sequence: Sequence, running: _Running) -> None:
@@ -109,6 +116,8 @@ class Sequences:
         running = self._find(sequence)
         before = running.last, running.is_called
         self._set(running, value, is_called=is_called)
+        if running.is_private:
+            return
         epoch = running.epoch
         try:
             await self._write(sequence, running)
@@ -133,20 +142,35 @@ class Sequences:
         )
 
     def _propose(self, storage_id: int, last: int, *, is_called: bool) -> Waiter[int]:
-        key = _key(storage_id)
+        key = sequence_key(storage_id)
         payload = msgspec.msgpack.encode((last, is_called))
         manager = self._manager
         effects = RowWrites(manager.allocate_timestamp(), 0, [(vshard_of(key[6:]), key, payload)])
         return manager.replicator.propose(manager.group.group_id, encode_effects(effects), effects)
 
-    def restore(self, sequence: Sequence, last: int, is_called: bool) -> None:  # noqa: FBT001  a state
-        """Put back what stood before a transaction that was rolled back.
+    def begin(self, sequence: Sequence, value: int, *, is_called: bool) -> None:
+        """Begin a new storage, known to one transaction."""
+        running = _Running(value, is_called=is_called)
+        running.is_private = True
+        self._running[sequence.storage_id] = running
 
-        Durable with the next flush.
-        """
-        running = self._find(sequence)
-        self._set(running, last, is_called=is_called)
-        self._propose(sequence.storage_id or sequence.id, last, is_called=is_called)
+    def write(self, storage_id: int) -> tuple[bytes, bytes, int]:
+        """Return (key, payload, vshard) of a value begun, to be written with its transaction."""
+        running = self._running[storage_id]
+        assert running.is_private, storage_id
+        key = sequence_key(storage_id)
+        payload = msgspec.msgpack.encode((running.last, running.is_called))
+        return key, payload, vshard_of(key[6:])
+
+    def publish(self, storage_id: int) -> None:
+        """Let everybody draw from a storage: the transaction that began it has committed."""
+        running = self._running.get(storage_id)
+        if running is not None:
+            running.is_private = False
+
+    def forget(self, storage_id: int) -> None:
+        """Forget a storage that was begun in vain, or dropped."""
+        self._running.pop(storage_id, None)
 
     def write_back(self) -> None:
         """Propose the exact values before a clean stop."""
@@ -199,5 +223,6 @@ def _following(sequence: Sequence, running: _Running) -> int:
     return sequence.min_value if sequence.increment > 0 else sequence.max_value
 
 
-def _key(storage_id: int) -> bytes:
+def sequence_key(storage_id: int) -> bytes:
+    """Return where a sequence's running value is stored."""
     return _PREFIX + storage_id.to_bytes(8, "big")

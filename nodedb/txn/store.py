@@ -17,112 +17,69 @@ from zlib import crc32
 
 from cluster.ids import VSHARD_COUNT
 from nodedb.kv.keys import HEADER_BYTES, vshard_of
-from nodedb.kv.locks import (
-    ACCESS_EXCLUSIVE,
-    ROW_KEY_SHARE,
-    ROW_NO_KEY_UPDATE,
-    ROW_SHARE_LOCK,
-    ROW_UPDATE,
-)
+from nodedb.kv.locks import ACCESS_EXCLUSIVE, ROW_SHARE_LOCK, ROW_UPDATE
 from nodedb.txn.deferred import UniqueCheck, count_holders
+from nodedb.txn.row_locks import STRENGTHS, RowLocks
 from nodedb.txn.scan import BufferedScan, IndexScan, RowScan
 from nodedb.txn.table_codec import IndexCodec, TableCodec, Values, codec_of
 from nodedb.txn.transaction import COMMAND, COMMAND_MAX, PAYLOAD
+from nodedb.txn.violations import entry_violation, primary_violation
 from sql.catalog.descriptor import PRIMARY_INDEX_ID, Table
 from sql.errors import (
-    LockNotAvailable,
     ObjectNotInPrerequisiteState,
     SerializationFailure,
+    SqlError,
     UniqueViolation,
 )
-from sql.executor.store import (
-    Cursor,
-    KeySpan,
-    LockedRow,
-    LockStrength,
-    Store,
-    TableAccess,
-    WaitPolicy,
-)
-from sql.types.io import FormatContext, text_output
+from sql.executor.store import Cursor, KeySpan, LockStrength, Store, TableAccess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from nodedb.txn.manager import TransactionManager
-    from nodedb.txn.transaction import Transaction
-    from sql.types.base import Datum, Row
+    from sql.types.base import Row
 
-STRENGTHS: Final[dict[str, int]] = {
-    "key share": ROW_KEY_SHARE,
-    "share": ROW_SHARE_LOCK,
-    "no key update": ROW_NO_KEY_UPDATE,
-    "update": ROW_UPDATE,
-}
-_PLAIN_FORMAT: Final = FormatContext()
 _NO_MAKERS: Final[dict[int, Any]] = {}
 _SEEK_ROWS: Final = 8
 """From so many rows on, one look whether the range of their keys is empty pays off."""
 
 
-class StatementStore:
+class StatementStore(RowLocks):
     """Rows as one statement sees them.
 
     Committed at or below ``timestamp``, or written by earlier commands.
     """
 
-    __slots__ = ("_contended", "_group", "_manager", "_transaction", "before_command", "timestamp")
+    __slots__ = ()
 
-    def __init__(
-        self,
-        manager: TransactionManager,
-        transaction: Transaction,
-        timestamp: int,
-        before_command: int,
-    ) -> None:
-        self._manager = manager
-        self._group = manager.group
-        self._transaction = transaction
-        self._contended = b""
-        self.timestamp = timestamp
-        self.before_command = before_command
+    def newest(self) -> StatementStore:
+        """Return a view of the newest rows, whatever the transaction's snapshot; not validated.
+
+        For schema changes, which hold the table's lock.
+        """
+        timestamp = self._group.last_timestamp
+        return StatementStore(self._manager, self._transaction, timestamp, self.before_command)
 
     def current(self) -> Store:
-        """Return a view of the newest state, this statement's writes included."""
+        """Return a view of the newest state, this statement's writes included.
+
+        What is read there is not validated: whoever looks, a foreign key's check, holds locks that
+        keep the answer true until the transaction ends.
+        """
         return StatementStore(
             self._manager, self._transaction, self._group.last_timestamp, COMMAND_MAX
         )
 
+    def parents(self) -> Store:
+        """Return a view for finding the parents of this statement's rows.
+
+        As ``current``, but no newer than a snapshot transaction's snapshot: as in PostgreSQL a row
+        cannot refer to one that its transaction does not see.
+        """
+        if not self._transaction.is_snapshot:
+            return self.current()
+        return StatementStore(self._manager, self._transaction, self.timestamp, COMMAND_MAX)
+
     # Reading
-
-    def read_payload(self, key: bytes) -> bytes | None:
-        """Return what a key holds for this statement."""
-        if self._transaction.writes:
-            write = self._transaction.visible(key, self.before_command)
-            if write is not None:
-                return write[PAYLOAD] or None
-        return self._group.read(key, self.timestamp)
-
-    def newest_payload(self, key: bytes) -> bytes | None:
-        """Return what a key holds now.
-
-        This transaction's last write, else the newest committed version.
-        """
-        write = self._transaction.writes.get(key)
-        if write is not None:
-            return write[PAYLOAD] or None
-        return self._group.newest(key)
-
-    def check_serializable(self, key: bytes) -> None:
-        """In a snapshot transaction refuse to change a locked key that is newer than the snapshot.
-
-        Raises SerializationFailure (40001).
-        """
-        transaction = self._transaction
-        if transaction.is_snapshot and key not in transaction.writes:
-            timestamp, payload = self._group.newest_version(key)
-            if timestamp > self.timestamp:
-                raise _not_serializable(payload)
 
     async def get(self, table: Table, key: Values) -> Row | None:
         """Return the row with this clustering key."""
@@ -198,55 +155,12 @@ class StatementStore:
             before_command=self.before_command,
             reverse=reverse,
             limit=limit,
+            reads=self._reads,
         )
 
     async def row_count(self, table: Table) -> int:
         """Return the approximate number of rows."""
         return self._manager.approximate_rows(table)
-
-    # Locking
-
-    async def _acquire(self, resource: Hashable, mode: int) -> None:
-        """Take a lock, waiting for it if need be."""
-        if not self._manager.locks.try_acquire(self._transaction, resource, mode):
-            await self._manager.wait_for_lock(self._transaction, resource, mode)
-
-    async def lock(
-        self, table: Table, rows: Sequence[Row], strength: LockStrength, wait: WaitPolicy
-    ) -> list[LockedRow]:
-        """Lock rows by their clustering key and tell which changed since they were read."""
-        codec = codec_of(table)
-        mode = STRENGTHS[strength]
-        try_acquire = self._manager.locks.try_acquire
-        locked: list[LockedRow] = []
-        for row in rows:
-            key = codec.key_of(row)
-            if not try_acquire(self._transaction, key, mode):
-                if wait == "skip":
-                    locked.append(LockedRow(None, changed=True))
-                    continue
-                if wait == "nowait":
-                    raise LockNotAvailable(
-                        f'could not obtain lock on row in relation "{table.name}"'
-                    )
-                await self._manager.wait_for_lock(self._transaction, key, mode)
-            locked.append(self._relook(codec, key, row))
-        return locked
-
-    def _relook(self, codec: TableCodec, key: bytes, row: Row) -> LockedRow:
-        """Compare a locked row with what the statement read."""
-        write = self._transaction.writes.get(key)
-        if write is not None:
-            if write[COMMAND] >= self.before_command:
-                own: bytes = write[PAYLOAD]
-                return LockedRow(codec.decode(own) if own else None, changed=True)
-            return LockedRow(row, changed=False)
-        timestamp, payload = self._group.newest_version(key)
-        if timestamp > self.timestamp and self._transaction.is_snapshot:
-            raise _not_serializable(payload)
-        if timestamp <= self.timestamp:
-            return LockedRow(row if payload is not None else None, changed=payload is None)
-        return LockedRow(None if payload is None else codec.decode(payload), changed=True)
 
     # Writing
 
@@ -258,7 +172,7 @@ class StatementStore:
         """
         codec = codec_of(access.table)
         makers = dict(access.makers) if access.makers else _NO_MAKERS
-        if codec.rowid_position >= 0:
+        if rows and codec.rowid_position >= 0:
             rows = self._with_rowids(codec, rows)
         at = 0
         while (at := self._insert_from(codec, makers, rows, at)) < len(rows):
@@ -270,7 +184,7 @@ class StatementStore:
         position = codec.rowid_position
         if position >= 0 and row[position] is None:
             row = (*row[:position], self._manager.take_rowids(1), *row[position + 1 :])
-            if not codec.indexes:
+            if not codec.filled_indexes:
                 # Nobody else can know a fresh row id: there is nothing to lock or to look up.
                 clustering = codec.clustering_of(row)
                 key = codec.rows.key(clustering)
@@ -291,7 +205,26 @@ class StatementStore:
 
     async def _wait_for_contended(self) -> None:
         """Queue for the key that stopped a write."""
-        await self._acquire(self._contended, ROW_UPDATE)
+        await self._acquire(self._contended, self._contended_mode)
+
+    def _contend(self, key: bytes, mode: int = ROW_UPDATE) -> None:
+        """Note what stops a write: a key that is locked by somebody else."""
+        self._contended, self._contended_mode = key, mode
+
+    def _is_row_settled(self, codec: TableCodec, entry_key: bytes) -> bool:
+        """Tell the same of the row that a unique entry points to; else note that it is contended.
+
+        Somebody who changes its other columns may still go on to delete it.
+        """
+        if entry_key in self._transaction.writes:
+            return True
+        pointer = self._group.newest(entry_key)
+        assert pointer is not None
+        row_key = codec.rows.key(codec.decode_clustering(pointer))
+        if row_key in self._transaction.writes or self._is_settled(row_key):
+            return True
+        self._contend(row_key, ROW_SHARE_LOCK)
+        return False
 
     def _with_rowids(self, codec: TableCodec, rows: Sequence[Row]) -> list[Row]:
         position = codec.rowid_position
@@ -308,7 +241,7 @@ class StatementStore:
         transaction = self._transaction
         claim, writes, undo = self._manager.locks.claim, transaction.writes, transaction.undo
         clustering_of, encode_key, encode = codec.clustering_of, codec.rows.key, codec.encode
-        indexes, command = codec.indexes, transaction.command
+        indexes, command = codec.filled_indexes, transaction.command
         is_plain = not codec.vshard_positions
         keys = [encode_key(clustering_of(row)) for row in (rows[at:] if at else rows)]
         get: Callable[[bytes], bytes | None] = self._group.rows.get
@@ -321,7 +254,9 @@ class StatementStore:
             for key in keys:
                 row = rows[at]
                 if not claim(transaction, key):
-                    self._contended = key
+                    if self._is_settled(key):
+                        raise self._taken(key, primary_violation(codec, clustering_of(row)))
+                    self._contend(key)
                     return at
                 write = writes.get(key)
                 if write is not None:
@@ -330,9 +265,11 @@ class StatementStore:
                     stored = get(key)
                     is_taken = stored is not None and len(stored) > HEADER_BYTES
                 if is_taken:
-                    raise _primary_violation(codec, clustering_of(row))
+                    raise self._taken(key, primary_violation(codec, clustering_of(row)))
                 if indexes and not self._enter(codec, makers, row, key):
                     return at
+                if write is not None:
+                    transaction.note_move(len(undo), key, None)
                 payload = encode(row)
                 vshard = (
                     crc32(key[6:]) % VSHARD_COUNT
@@ -347,6 +284,25 @@ class StatementStore:
             transaction.byte_count += byte_count
         transaction.check_size()
         return at
+
+    def _taken(self, key: bytes, violation: UniqueViolation) -> SqlError:
+        """Return what to raise for a unique key that somebody has.
+
+        A serializable transaction that found the key free before is refused as such (40001): it
+        would not have met the row in a serial order. Otherwise it now knows that the key is taken,
+        which is validated like all it knows.
+        """
+        reads = self._transaction.reads
+        if reads is None:
+            return violation
+        if (
+            key not in self._transaction.writes
+            and (key in reads.keys or reads.covers(key))
+            and self._group.newest_version(key)[0] > self._transaction.snapshot
+        ):
+            return reads_have_changed()
+        reads.add_key(key)
+        return violation
 
     def _insert_fresh(self, codec: TableCodec, keys: Sequence[bytes], rows: Sequence[Row]) -> bool:
         """Insert rows whose keys no committed row has, without a step per row.
@@ -385,17 +341,18 @@ class StatementStore:
         clustering = codec.clustering_of(row)
         vshard = codec.vshard(key, clustering)
         entries: list[tuple[bytes, int]] = []
-        for index in codec.indexes:
-            values = _index_values(index, makers, row)
+        for index in codec.filled_indexes:
+            values = index_values(index, makers, row)
             if values is None:
                 continue
             entry_key, exclusive = index.entry_key(values, clustering)
             if exclusive:
-                if not self._manager.locks.claim(self._transaction, entry_key):
-                    self._contended = entry_key
+                if not self._claim_all(entry_key) and not self._is_settled(entry_key):
                     return False
                 if self.newest_payload(entry_key) is not None:
-                    raise _entry_violation(codec, index, values)
+                    if not self._is_row_settled(codec, entry_key):
+                        return False
+                    raise self._taken(entry_key, entry_violation(codec, index, values))
                 entries.append((entry_key, vshard_of(entry_key[6:])))
             elif index.is_deferrable and (shared := index.shared_key(values)) is not None:
                 if not self._claim_all(shared):
@@ -418,7 +375,7 @@ class StatementStore:
             return
         if count_holders(self._group, transaction, shared, 1):
             transaction.unchecked[shared] = UniqueCheck(
-                codec.table.id, index.index, lambda: _entry_violation(codec, index, values)
+                codec.table.id, index.index, lambda: entry_violation(codec, index, values)
             )
 
     async def add_index_entries(
@@ -436,7 +393,7 @@ class StatementStore:
         makers = dict(access.makers)
         put = self._transaction.put
         for row in rows:
-            values = _index_values(index, makers, row)
+            values = index_values(index, makers, row)
             if values is None:
                 continue
             clustering = codec.clustering_of(row)
@@ -448,7 +405,7 @@ class StatementStore:
                 else shared is not None and count_holders(self._group, self._transaction, shared, 1)
             )
             if is_taken:
-                raise _entry_violation(codec, index, values)
+                raise entry_violation(codec, index, values)
             vshard = codec.entry_vshard(key if exclusive else shared, clustering)
             put(key, codec.encode_clustering(clustering), vshard)
 
@@ -457,39 +414,27 @@ class StatementStore:
         access: TableAccess,
         row: Row,
         arbiters: tuple[int, ...],
-        *,
-        lock_existing: bool = True,
+        strength: LockStrength | None = "update",
     ) -> Row | None:
-        """Insert one row or return the row it conflicts with.
+        """Insert one row or return the row it conflicts with, locked.
 
-        That one is locked unless told otherwise (DO NOTHING needs no lock).
+        Without ``strength`` (DO NOTHING) it is not locked, and only waited for while somebody
+        changes it.
 
         An arbiter never raises: its key is either ours, locked and absent, until the row is in, or
         somebody's row.
         """
-        mark = len(self._transaction.held)
-        found = await self._find_conflict(access, row, arbiters)
-        if found is not None and not lock_existing:
-            self._manager.locks.release_since(self._transaction, mark)
-        return found
-
-    async def _find_conflict(
-        self, access: TableAccess, row: Row, arbiters: tuple[int, ...]
-    ) -> Row | None:
-        """Insert one row, or return the locked row that is in its way."""
+        mode = None if strength is None else STRENGTHS[strength]
         codec = codec_of(access.table)
         makers = dict(access.makers)
         if codec.rowid_position >= 0:
             (row,) = self._with_rowids(codec, (row,))
         clustering = codec.clustering_of(row)
         if not arbiters or PRIMARY_INDEX_ID in arbiters:
-            key = codec.rows.key(clustering)
-            await self._acquire(key, ROW_UPDATE)
-            payload = self.newest_payload(key)
-            if payload is not None:
-                self.check_serializable(key)
-                return codec.decode(payload)
-        for index in codec.indexes:
+            found = await self._lock_present(codec, codec.rows.key(clustering), mode)
+            if found is not None:
+                return found
+        for index in codec.filled_indexes:
             if arbiters and index.index_id not in arbiters:
                 continue
             if index.is_deferrable:
@@ -501,43 +446,16 @@ class StatementStore:
                 )
             if not index.is_unique:
                 continue
-            values = _index_values(index, makers, row)
+            values = index_values(index, makers, row)
             if values is None:
                 continue
             entry_key, exclusive = index.entry_key(values, clustering)
             if exclusive:
-                found = await self._lock_holder(codec, entry_key)
+                found = await self._lock_holder(codec, entry_key, mode)
                 if found is not None:
                     return found
         await self.insert(access, (row,))
         return None
-
-    async def _lock_holder(self, codec: TableCodec, entry_key: bytes) -> Row | None:
-        """Lock the row that a unique entry points to.
-
-        Without one lock the entry itself, and return None.
-
-        Rows are locked before their entries, as UPDATE and DELETE do: the other way round would
-        deadlock with them.
-        """
-        locks, transaction = self._manager.locks, self._transaction
-        while True:
-            mark = len(transaction.held)
-            pointer = self.newest_payload(entry_key)
-            if pointer is None:
-                await self._acquire(entry_key, ROW_UPDATE)
-                if self.newest_payload(entry_key) is None:
-                    return None
-                locks.release_since(transaction, mark)
-                continue
-            row_key = codec.rows.key(codec.decode_clustering(pointer))
-            await self._acquire(row_key, ROW_UPDATE)
-            if self.newest_payload(entry_key) == pointer:
-                payload = self.newest_payload(row_key)
-                assert payload is not None, "an index entry without its row"
-                self.check_serializable(row_key)
-                return codec.decode(payload)
-            locks.release_since(transaction, mark)
 
     def written_by_command(self, table: Table, row: Row) -> bool:
         """Tell whether this command has written the row with this clustering key."""
@@ -570,19 +488,23 @@ class StatementStore:
             return True
         change = _Change()
         if key != old_key:
-            if not self._claim_all(key, old_key):
+            if not self._claim_all(key, old_key) and not (
+                self._contended == key and self._is_settled(key)
+            ):
                 return False
             if self.newest_payload(key) is not None:
-                raise _primary_violation(codec, clustering)
+                raise self._taken(key, primary_violation(codec, clustering))
             change.gone.append((old_key, codec.vshard(old_key, old_clustering)))
         change.come.append((key, codec.encode(new), vshard))
         for index in codec.indexes:
-            before = _index_values(index, makers, old)
-            after = _index_values(index, makers, new)
+            before = index_values(index, makers, old)
+            after = index_values(index, makers, new)
             if before == after and key == old_key:
                 continue
             if not self._change_entry(codec, index, before, after, (old, new), change):
                 return False
+        if key != old_key:
+            self._transaction.note_move(len(self._transaction.undo), old_key, key)
         self._carry_out(change)
         return True
 
@@ -603,8 +525,9 @@ class StatementStore:
             old_locked = _locked_key(index, before, entry, exclusive=exclusive)
             if old_locked is not None and not self._claim_all(old_locked):
                 return False
-            change.gone.append((entry, codec.entry_vshard(old_locked, old_clustering)))
-        if after is not None:
+            if index.is_public or not exclusive or self._may_take(codec, entry, old_clustering):
+                change.gone.append((entry, codec.entry_vshard(old_locked, old_clustering)))
+        if after is not None and index.is_filled:
             entry, exclusive = index.entry_key(after, clustering)
             locked = _locked_key(index, after, entry, exclusive=exclusive)
             if locked is not None and locked != old_locked:
@@ -613,15 +536,30 @@ class StatementStore:
                 if not exclusive:
                     self._check_later(codec, index, after, locked)
                 elif self.newest_payload(entry) is not None:
-                    raise _entry_violation(codec, index, after)
+                    raise self._taken(entry, entry_violation(codec, index, after))
+            elif (
+                exclusive
+                and not index.is_public
+                and not self._may_take(codec, entry, old_clustering)
+            ):
+                raise entry_violation(codec, index, after)
             pointer = codec.encode_clustering(clustering)
             change.come.append((entry, pointer, codec.entry_vshard(locked, clustering)))
         return True
 
+    def _may_take(self, codec: TableCodec, entry: bytes, clustering: Values) -> bool:
+        """Tell whether a unique entry is not another row's: then a row may write or remove it.
+
+        Of a public index it cannot be. Of one that is being built it may: the row itself has none
+        yet, and another one has come with the same key, which only the build will find out.
+        """
+        pointer = self.newest_payload(entry)
+        return pointer is None or pointer == codec.encode_clustering(clustering)
+
     def _claim_all(self, *keys: bytes) -> bool:
         for key in keys:
             if not self._manager.locks.claim(self._transaction, key):
-                self._contended = key
+                self._contend(key)
                 return False
         return True
 
@@ -649,7 +587,7 @@ class StatementStore:
             return False
         change = _Change()
         for index in codec.indexes:
-            values = _index_values(index, makers, row)
+            values = index_values(index, makers, row)
             if values is not None and not self._change_entry(
                 codec, index, values, None, (row, row), change
             ):
@@ -674,12 +612,16 @@ def _absent(key: bytes) -> None:
     del key
 
 
-def _not_serializable(payload: bytes | None) -> SerializationFailure:
-    what = "delete" if payload is None else "update"
-    return SerializationFailure(f"could not serialize access due to concurrent {what}")
+def reads_have_changed() -> SerializationFailure:
+    """Return the error of a serializable transaction whose reads do not hold any more."""
+    return SerializationFailure(
+        "could not serialize access due to read/write dependencies among transactions",
+        detail="Reason code: Canceled because what it has read was changed by another transaction.",
+        hint="The transaction might succeed if retried.",
+    )
 
 
-def _index_values(index: IndexCodec, makers: dict[int, Any], row: Row) -> Values | None:
+def index_values(index: IndexCodec, makers: dict[int, Any], row: Row) -> Values | None:
     """Return the index's key values for a row, None when a partial index leaves it out."""
     if index.columns is not None:
         return index.columns(row)
@@ -694,51 +636,3 @@ def _locked_key(
     if exclusive:
         return entry_key
     return index.shared_key(values) if index.is_deferrable else None
-
-
-def _primary_violation(codec: TableCodec, clustering: Values) -> UniqueViolation:
-    table = codec.table
-    names = [table.columns[position].name for position in table.clustering_key]
-    return _unique_violation(table, table.primary_name, names, clustering, None)
-
-
-def _entry_violation(codec: TableCodec, index: IndexCodec, values: Values) -> UniqueViolation:
-    return _unique_violation(codec.table, index.index.name, _key_names(codec, index), values, index)
-
-
-def _key_names(codec: TableCodec, index: IndexCodec) -> list[str]:
-    from sql.ast.deparse import deparse_expression  # noqa: PLC0415  only for messages
-
-    return [
-        codec.table.columns[key.position].name
-        if key.position >= 0
-        else deparse_expression(key.expression)  # type: ignore[arg-type]  # set for expressions
-        for key in index.index.keys
-    ]
-
-
-def _unique_violation(
-    table: Table,
-    constraint: str,
-    names: Sequence[str],
-    values: Sequence[Datum],
-    index: IndexCodec | None,
-) -> UniqueViolation:
-    positions = (
-        table.clustering_key if index is None else [key.position for key in index.index.keys]
-    )
-    texts = []
-    for offset, value in enumerate(values):
-        position = positions[offset]
-        if value is None:
-            texts.append("null")
-        elif position >= 0:
-            texts.append(text_output(table.columns[position].type, _PLAIN_FORMAT)(value))
-        else:
-            texts.append(str(value))
-    return UniqueViolation(
-        f'duplicate key value violates unique constraint "{constraint}"',
-        detail=f"Key ({', '.join(names)})=({', '.join(texts)}) already exists.",
-        table=table.name,
-        constraint=constraint,
-    )

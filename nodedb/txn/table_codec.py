@@ -86,6 +86,8 @@ class IndexCodec:
         "index",
         "index_id",
         "is_deferrable",
+        "is_filled",
+        "is_public",
         "is_unique",
         "nulls_distinct",
     )
@@ -93,6 +95,10 @@ class IndexCodec:
     def __init__(self, table: Table, index: Index) -> None:
         self.index = index
         self.index_id = index.index_id
+        # While an index is being built (``nodedb.schema_change``): the first state of the two takes
+        # no new entries, and in both a unique entry may be missing, or be that of another row.
+        self.is_filled = index.state != "delete_only"
+        self.is_public = index.state in ("public", "young")
         self.is_unique = index.unique and not index.deferrable
         self.is_deferrable = index.unique and index.deferrable
         self.nulls_distinct = not index.nulls_not_distinct
@@ -142,6 +148,7 @@ class TableCodec:
         "decode_clustering",
         "encode",
         "encode_clustering",
+        "filled_indexes",
         "index_by_id",
         "indexes",
         "rowid_position",
@@ -168,6 +175,7 @@ class TableCodec:
         self.encode_clustering = key_codec.encode
         self.decode_clustering = key_codec.decode
         self.indexes = tuple(IndexCodec(table, index) for index in table.indexes)
+        self.filled_indexes = tuple(index for index in self.indexes if index.is_filled)
         self.index_by_id = {index.index_id: index for index in self.indexes}
         hidden = [column.position for column in clustering if column.hidden]
         self.rowid_position = hidden[0] if hidden else -1

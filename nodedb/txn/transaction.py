@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sortedcontainers import SortedList  # type: ignore[import-untyped]  # ships no types
 
+from nodedb.txn.moves import TRANSACTION_MOVES_MAX, Move
 from nodedb.waiter import Interrupts
 from sql.errors import ConfigurationLimitExceeded
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from nodedb.kv.locks import LockRequest
+    from nodedb.kv.recent_writes import Range, ReadSet
     from nodedb.txn.deferred import UniqueCheck
     from sql.catalog.descriptor import Index
 
@@ -64,7 +66,9 @@ class Transaction:
 
     ``is_snapshot``: all statements read at one timestamp (REPEATABLE READ), not each at its own.
     ``snapshot`` is the oldest timestamp that one of its statements reads at, 0 before the first;
-    ``began`` is monotonic seconds.
+    ``began`` is monotonic seconds. ``is_validated``: what it reads must still hold when it commits
+    (SERIALIZABLE, and not READ ONLY); ``reads`` is that, None before its first statement.
+    ``has_other_effects``: it did what a rollback does not undo, such as drawing from a sequence.
 
     ``unchecked`` are the keys of deferrable unique constraints that may have several rows since the
     present statement, by the key; ``deferred`` those of earlier ones, whose check is deferred.
@@ -83,13 +87,20 @@ class Transaction:
         "defers",
         "encoded",
         "encoded_counts",
+        "encoded_spans",
+        "has_other_effects",
         "held",
         "id",
         "interrupts",
         "is_active",
+        "is_expendable",
         "is_snapshot",
+        "is_validated",
         "lock_timeout_ms",
+        "log_waits_ms",
+        "moves",
         "process_id",
+        "reads",
         "snapshot",
         "started",
         "unchecked",
@@ -108,6 +119,8 @@ class Transaction:
     ) -> None:
         self.interrupts = interrupts
         self.lock_timeout_ms = 0
+        self.log_waits_ms = 0
+        """Waits for locks of so many milliseconds are logged; 0: none is."""
         self.id = transaction_id
         self.started = transaction_id
         self.process_id = process_id
@@ -117,16 +130,24 @@ class Transaction:
         self.writes: dict[bytes, BufferedWrite] = {}
         self.undo: list[bytes] = []
         self.byte_count = 0
+        self.moves: list[Move] = []
+        """Rows that left their keys, for those who wait for them."""
         self.encoded: list[bytes] = []
         """What ``TransactionManager.prepare_commit`` made of the writes, in slices."""
         self.encoded_counts: list[int] = []
+        self.encoded_spans: dict[bytes, Range] = {}
+        """The first and last key of each index that is in ``encoded``, by the index's prefix."""
         self.cleared: list[bytes] = []
         self.unchecked: dict[bytes, UniqueCheck] = {}
         self.deferred: dict[bytes, UniqueCheck] = {}
         self.defers: Callable[[Index], bool] = _is_initially_deferred
         self.command = 1
         self.is_active = True
+        self.is_expendable = False
         self.is_snapshot = False
+        self.is_validated = False
+        self.has_other_effects = False
+        self.reads: ReadSet | None = None
         self.snapshot = 0
         self.began = began
         self._sorted: dict[bytes, _IndexKeys] = {}
@@ -140,6 +161,11 @@ class Transaction:
         self.byte_count += len(key) + len(payload)
         if self.byte_count > self._bytes_max:
             self.check_size()
+
+    def note_move(self, undo: int, key: bytes, new_key: bytes | None) -> None:
+        """Note that a row left its key; ``undo`` is the length of ``undo`` before that."""
+        if len(self.moves) < TRANSACTION_MOVES_MAX:
+            self.moves.append(Move(undo, key, new_key))
 
     def check_size(self) -> None:
         """Refuse a transaction that writes too much.
@@ -191,6 +217,8 @@ class Transaction:
         self.unchecked = {} if mark.unchecked is None else mark.unchecked.copy()
         self.deferred = {} if mark.deferred is None else mark.deferred.copy()
         undo, writes = self.undo, self.writes
+        while self.moves and self.moves[-1].undo >= mark.undo:
+            self.moves.pop()
         while len(undo) > mark.undo:
             key = undo.pop()
             write = writes[key]
@@ -206,6 +234,7 @@ class Transaction:
     def forget_writes(self) -> None:
         """Give the memory of the buffer back."""
         self.writes = {}
+        self.moves = []
         self.encoded = []
         self.encoded_counts = []
         self.forget_undo()

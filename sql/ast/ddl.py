@@ -199,6 +199,7 @@ class CreateTableAs(Node, frozen=True):
     options: tuple[StorageOption, ...] = ()
     materialized_view: bool = False
     on_commit: Literal["", "preserve rows", "delete rows", "drop"] = ""
+    is_select_into: bool = False
     span: Span = NO_SPAN
 
 

@@ -122,7 +122,9 @@ def _infer(
     found.extend(
         i.index_id
         for i in table.indexes
-        if i.unique and i.state != "delete_only" and _matches(i, target, positions, keys, where)
+        if i.unique
+        and i.state in ("public", "young")
+        and _matches(i, target, positions, keys, where)
     )
     if not found:
         raise InvalidColumnReference(

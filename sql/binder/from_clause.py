@@ -44,6 +44,7 @@ from sql.binder.calls import bind_from_function
 from sql.binder.coerce import coerce_to_boolean, coerce_to_common, common_type_of, resolve_unknown
 from sql.binder.cte import forbid_recursion
 from sql.binder.dispatch import bind
+from sql.binder.locking import handed_on
 from sql.binder.operators import EQUALS, make_operator
 from sql.binder.scope import AMBIGUOUS, CteEntry, Item, Scope, check_no_conflict, item_over
 from sql.binder.state import BindState, var_of
@@ -183,7 +184,7 @@ def bind_table(state: BindState, node: TableRef, scope: Scope) -> tuple[LogicalP
     if isinstance(relation, Table):
         return scan_table(state, relation, node.alias, privilege="r")
     if isinstance(relation, View):
-        return _bind_view(state, relation, node)
+        return _bind_view(state, relation, node, scope)
     alias = node.alias.name if node.alias is not None else relation.name
     if isinstance(relation, VirtualTable):
         typmods = relation.typmods or (NO_TYPMOD,) * len(relation.columns)
@@ -253,11 +254,14 @@ def scan_table(
     return scan, item
 
 
-def _bind_view(state: BindState, view: View, node: TableRef) -> tuple[LogicalPlan, Item]:
+def _bind_view(
+    state: BindState, view: View, node: TableRef, scope: Scope
+) -> tuple[LogicalPlan, Item]:
     """Expand a view: its stored query is bound outside of any scope.
 
     With its owner's privileges.
     """
+    alias = node.alias.name if node.alias is not None else view.name
     state.relations[view.id] = None
     state.require(view.id, "r")
     owner, state.view_owner = state.view_owner, view.reads_as
@@ -265,7 +269,7 @@ def _bind_view(state: BindState, view: View, node: TableRef) -> tuple[LogicalPla
     trackers, state.trackers = state.trackers, []
     recorder, state.recorder = state.recorder, None
     try:
-        bound = state.bind_query(state, view.query, None)
+        bound = state.bind_query(state, handed_on(view.query, alias, scope, is_view=True), None)
     finally:
         state.recorder = recorder
         state.view_owner = owner
@@ -278,7 +282,6 @@ def _bind_view(state: BindState, view: View, node: TableRef) -> tuple[LogicalPla
     )
     state.origins.update((c.id, (c.table_oid, c.column_number)) for c in columns)
     plan = ProjectPlan(bound.plan, tuple(var_of(c) for c in bound.columns), columns)
-    alias = node.alias.name if node.alias is not None else view.name
     renamed = _rename(names, node.alias, alias)
     item = item_over(
         alias, renamed, columns, relation_id=view.id, has_user_alias=node.alias is not None
@@ -323,7 +326,9 @@ def _bind_subquery(state: BindState, node: SubqueryRef, scope: Scope) -> tuple[L
     active, scope.lateral_active = scope.lateral_active, node.lateral
     clause, scope.clause = scope.clause, "from subquery"
     try:
-        bound = state.bind_query(state, node.query, scope)
+        alias = "" if node.alias is None else node.alias.name
+        query = handed_on(node.query, alias, scope, is_view=False)
+        bound = state.bind_query(state, query, scope)
     finally:
         scope.lateral_active = active
         scope.clause = clause

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sql.ast.query import QualifiedName
 from sql.binder.bound import BoundExpr, CastExpr, Const
-from sql.errors import InvalidDatetimeFormat, InvalidName, SqlError, UndefinedTable
+from sql.errors import InvalidDatetimeFormat, InvalidName, SqlError
 from sql.functions.reg import RegResolver
 from sql.types.base import NO_TYPMOD, SqlType
 from sql.types.catalog import (
@@ -154,5 +154,6 @@ def _read_regclass(catalog: Catalog, literal: Const) -> Const:
     schema, database = (*parts[-2::-1], "", "")[:2]
     relation = catalog.find_relation(QualifiedName(parts[-1], schema, database))
     if relation is None:
-        raise UndefinedTable(f'relation "{".".join(parts)}" does not exist')
+        # Indexes are no relations to a query, but have OIDs: pg_class knows them.
+        return Const(RegResolver(catalog).relation_id(text), REGCLASS, NO_TYPMOD, literal.span)
     return Const(relation_oid(relation), REGCLASS, NO_TYPMOD, literal.span)

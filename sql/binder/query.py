@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from sql.ast.query import (
     Expression,
     GroupingSet,
-    LockingClause,
     RowConstructor,
     Select,
     SetOperation,
@@ -57,6 +56,7 @@ from sql.binder.cte import bind_with
 from sql.binder.dispatch import bind
 from sql.binder.expression import record_shape
 from sql.binder.from_clause import bind_from
+from sql.binder.locking import STRENGTH_WORDS, bind_locks, check_locking
 from sql.binder.scope import Scope
 from sql.binder.sorting import require_equality, require_ordering
 from sql.binder.state import BindState, BoundQuery, var_of
@@ -81,7 +81,6 @@ from sql.errors import (
     InvalidRecursion,
     SqlSyntaxError,
     TooManyColumns,
-    UndefinedTable,
 )
 from sql.span import NO_SPAN, Span
 from sql.types.catalog import INT8, RECORD, UNKNOWN
@@ -123,6 +122,7 @@ def bind_select(
     definitions = () if node.with_clause is None else bind_with(state, node.with_clause, scope)
     if node.into is not None:
         raise SqlSyntaxError("SELECT ... INTO is not allowed here", span=node.into.span)
+    scope.locking = node.locking
     plan = bind_from(state, node.from_items, scope)
     if node.windows:
         bind_window_clause(state, node.windows, scope)
@@ -168,7 +168,7 @@ def bind_select(
         )
     grouped = bool(node.group_by or select.aggregates or having is not None or select.groupings)
     if node.locking:
-        _check_locking(node, select, grouped=grouped)
+        check_locking(node, select, grouped=grouped)
     if state.recorder is not None and not grouped and node.distinct_on is None:
         note_targets(state.recorder, node.targets, entries)
     if grouped:
@@ -179,7 +179,7 @@ def bind_select(
         plan = _project_sets(plan, select)
     is_outermost = parent is None and not node.order_by and node.distinct_on is None
     builder = _Projection(state, plan, entries, is_outermost=is_outermost)
-    locks = _bind_locks(state, node.locking, scope) if node.locking else ()
+    locks = bind_locks(state, node.locking, node.from_items, scope) if node.locking else ()
     for lock in locks:
         builder.pass_through(lock.scan)
     plan = builder.plan()
@@ -439,64 +439,6 @@ class _GroupBinder:
         assert node is not None
 
 
-# --- row locks ---
-
-_STRENGTH = {
-    "update": "FOR UPDATE",
-    "no key update": "FOR NO KEY UPDATE",
-    "share": "FOR SHARE",
-    "key share": "FOR KEY SHARE",
-}
-
-
-def _check_locking(node: Select, select: SelectContext, *, grouped: bool) -> None:
-    word = _STRENGTH[node.locking[0].strength]
-    problem = ""
-    if node.distinct_on is not None:
-        problem = "DISTINCT clause"
-    elif node.group_by:
-        problem = "GROUP BY clause"
-    elif node.having is not None:
-        problem = "HAVING clause"
-    elif select.aggregates or grouped:
-        problem = "aggregate functions"
-    elif any(w.calls for w in select.windows):
-        problem = "window functions"
-    elif select.sets:
-        problem = "set-returning functions in the target list"
-    if problem:
-        raise FeatureNotSupported(f"{word} is not allowed with {problem}")
-
-
-def _bind_locks(
-    state: BindState, clauses: tuple[LockingClause, ...], scope: Scope
-) -> tuple[RowLock, ...]:
-    locks: dict[int, RowLock] = {}
-    for clause in clauses:
-        if clause.of:
-            items = []
-            for name, span in zip(clause.of, clause.of_spans, strict=True):
-                found = next((i for i in scope.all_items if i.alias == name), None)
-                if found is None:
-                    raise UndefinedTable(
-                        f'relation "{name}" in {_STRENGTH[clause.strength]} clause '
-                        "not found in FROM clause",
-                        span=span,
-                    )
-                items.append(found)
-        else:
-            items = scope.all_items
-        for item in items:
-            scan = item.scan
-            if scan is None and item.relation_id:
-                state.require(item.relation_id, "w")  # A view.
-            if scan is None or id(scan) in locks:
-                continue
-            state.require(scan.table.id, "w")
-            locks[id(scan)] = RowLock(scan, clause.strength, clause.wait)
-    return tuple(locks.values())
-
-
 # --- VALUES ---
 
 
@@ -583,7 +525,7 @@ def _bind_set_operation(state: BindState, node: SetOperation, parent: Scope | No
     scope = Scope(parent)
     definitions = () if node.with_clause is None else bind_with(state, node.with_clause, scope)
     if node.locking:
-        word = _STRENGTH[node.locking[0].strength]
+        word = STRENGTH_WORDS[node.locking[0].strength]
         raise FeatureNotSupported(f"{word} is not allowed with UNION/INTERSECT/EXCEPT")
     left = bind_query(state, node.left, scope, resolve=False)
     right = bind_query(state, node.right, scope, resolve=False)

@@ -29,7 +29,7 @@ from sql.span import NO_SPAN, Span
 from sql.types.catalog import OID
 
 if TYPE_CHECKING:
-    from sql.ast.query import ColumnRef
+    from sql.ast.query import ColumnRef, LockingClause
     from sql.binder.aggregation import SelectContext
     from sql.binder.bound import BoundExpr
     from sql.binder.state import BindState, Recorder
@@ -133,6 +133,7 @@ class Scope:
         "items",
         "lateral_active",
         "lateral_refs",
+        "locking",
         "parent",
         "reads_itself",
         "select",
@@ -147,6 +148,7 @@ class Scope:
         self.clause = clause
         self.lateral_active = False
         self.lateral_refs: set[int] = set()
+        self.locking: tuple[LockingClause, ...] = ()
         self.select: SelectContext | None = None
         self.reads_itself = False
         self.future_ctes: set[str] = set()

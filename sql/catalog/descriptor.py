@@ -160,7 +160,11 @@ class IndexKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """As given, unless it is the type's default one."""
 
 
-IndexState = Literal["delete_only", "write_only", "public"]
+IndexState = Literal["delete_only", "write_only", "public", "young"]
+"""The first two while it is built: writers make no entries yet, then they do; queries read none.
+
+``young`` is never stored: public, but with entries that a transaction's snapshot is too old to see.
+"""
 
 
 class Index(Descriptor, frozen=True, kw_only=True):

@@ -385,16 +385,7 @@ async def check_parents(
                     f'constraint "{constraint.key.name}"',
                     "MATCH FULL does not allow mixing of null and nonnull key values.",
                 )
-    found = await parent_rows(constraint, wanted, context)
-    missing = [key for key in wanted if key not in found]
-    if found:
-        pairs = list(found.items())
-        locked = await context.store.current().lock(
-            constraint.parent, [row for _, row in pairs], "key share", "wait"
-        )
-        for (key, _), (newest, _) in zip(pairs, locked, strict=True):
-            if newest is None:
-                missing.append(key)
+    missing = await _lock_parents(constraint, wanted, context)
     if missing:
         described = describe_key(constraint.child, constraint.key.columns, missing[0], context)
         raise _violation(
@@ -404,6 +395,32 @@ async def check_parents(
             f'constraint "{constraint.key.name}"',
             f'Key {described} is not present in table "{constraint.parent.name}".',
         )
+
+
+async def _lock_parents(
+    constraint: Constraint, keys: list[Key], context: ExecutionContext
+) -> list[Key]:
+    """Lock the parents of keys so that they stay; returns the keys that have none."""
+    missing: list[Key] = []
+    while keys:
+        found = await parent_rows(constraint, keys, context, for_child=True)
+        missing += [key for key in keys if key not in found]
+        pairs = list(found.items())
+        locked = await context.store.parents().lock(
+            constraint.parent, [row for _, row in pairs], "key share", "wait"
+        )
+        # While we waited a parent may have gone, or got another key, or another row got this one.
+        keys = [
+            key
+            for (key, row), (newest, changed) in zip(pairs, locked, strict=True)
+            if newest is None or (changed and _has_other_key(constraint, row, newest))
+        ]
+    return missing
+
+
+def _has_other_key(constraint: Constraint, row: Row, newest: Row) -> bool:
+    columns = constraint.key.referenced_columns
+    return _pick(row, columns) != _pick(newest, columns)
 
 
 async def check_children(
@@ -466,9 +483,16 @@ def _converted(table: Table, column: int, value: Any) -> Any:
 
 
 async def parent_rows(
-    constraint: Constraint, keys: Sequence[Key], context: ExecutionContext
+    constraint: Constraint,
+    keys: Sequence[Key],
+    context: ExecutionContext,
+    *,
+    for_child: bool = False,
 ) -> dict[Key, Row]:
-    """Return the parent row of each key that has one, as it is now."""
+    """Return the parent row of each key that has one, as it is now.
+
+    ``for_child``: as new child rows see it, which REPEATABLE READ keeps at the snapshot.
+    """
     parent = constraint.parent
     index_id = constraint.key.referenced_index_id
     referenced = constraint.key.referenced_columns
@@ -477,7 +501,7 @@ async def parent_rows(
     looked_up = [
         tuple([_converted(parent, referenced[at], key[at]) for at in order]) for key in whole
     ]
-    store = context.store.current()
+    store = context.store.parents() if for_child else context.store.current()
     if index_id == PRIMARY_INDEX_ID:
         rows = await store.get_many(parent, looked_up)
         return {key: row for key, row in zip(whole, rows, strict=True) if row is not None}

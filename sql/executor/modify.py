@@ -17,14 +17,13 @@ from sql.errors import CardinalityViolation, SqlError
 from sql.executor.foreign_keys import ForeignKeyWork
 from sql.executor.join import LoopCode
 from sql.executor.node import Batches, Node, RowMeter, chunks, close_generator
-from sql.executor.store import TableAccess
+from sql.executor.store import LockedRow, LockStrength, TableAccess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sql.catalog.descriptor import Table
     from sql.executor.foreign_keys import StatementChanges
-    from sql.executor.store import LockStrength
     from sql.functions.context import ExecutionContext
     from sql.types.base import Row
 
@@ -156,12 +155,16 @@ class ModifyNode(Node):
 
 @dataclass(frozen=True, slots=True)
 class ConflictCode:
-    """ON CONFLICT: over ``existing + excluded`` rows; without ``assign`` DO NOTHING."""
+    """ON CONFLICT: over ``existing + excluded`` rows; without ``assign`` DO NOTHING.
+
+    ``strength`` is how an existing row is locked; None: not at all.
+    """
 
     arbiters: tuple[int, ...]
     assign: LoopCode | None
     where: LoopCode | None
     changed: frozenset[int]
+    strength: LockStrength | None
 
 
 class InsertNode(ModifyNode):
@@ -221,7 +224,9 @@ class InsertNode(ModifyNode):
     ) -> Row | None:
         target = self.target
         store = context.store
-        existing = await store.insert_or_conflict(target.access, row, conflict.arbiters)
+        existing = await store.insert_or_conflict(
+            target.access, row, conflict.arbiters, conflict.strength
+        )
         if existing is None:
             if self.view_check is not None:
                 await _run(self.view_check, row, context)
@@ -252,6 +257,8 @@ class InsertNode(ModifyNode):
 
 class ChangeNode(ModifyNode):
     """What UPDATE and DELETE share: locking the target's rows and checking changed ones again."""
+
+    purpose = "updating"
 
     def __init__(
         self,
@@ -298,7 +305,7 @@ class ChangeNode(ModifyNode):
                 touched.add(identity)
             olds.append(old)
             joined.append(row)
-        results = await context.store.lock(self.target.table, olds, self._strength, "wait")
+        results = await self._lock(olds, joined, context)
         newest, final = [], []
         for (current, changed), row in zip(results, joined, strict=True):
             if current is None:
@@ -314,19 +321,65 @@ class ChangeNode(ModifyNode):
             final.append(row)
         return newest, final
 
+    async def _lock(
+        self, olds: list[Row], joined: list[Row], context: ExecutionContext
+    ) -> list[LockedRow]:
+        """Lock target rows in the strength that the change needs."""
+        del joined
+        locked: list[LockedRow] = await context.store.lock(
+            self.target.table, olds, self._strength, "wait", self.purpose
+        )
+        return locked
+
 
 class UpdateNode(ChangeNode):
     """UPDATE. ``assign(row, context)`` makes the new row of a joined row.
 
     RETURNING sees new row + joined row.
+
+    Rows whose keys are assigned what they are already need the weaker lock only, as in PostgreSQL:
+    object mappers assign all columns, and children of such a row must not wait. ``keys`` are the
+    assigned key columns and what computes their values, None where only the lock tells.
     """
 
     verb = "Update"
+    keys: tuple[tuple[int, ...], LoopCode] | None = None
 
     def set_assignments(self, assign: LoopCode, changed: frozenset[int]) -> None:
         """Complete the node, at planning time."""
         self._assign = assign
         self._changed = changed
+
+    async def _lock(
+        self, olds: list[Row], joined: list[Row], context: ExecutionContext
+    ) -> list[LockedRow]:
+        if self.keys is None or self._strength != "update":
+            return await super()._lock(olds, joined, context)
+        table, store = self.target.table, context.store
+        locked: list[LockedRow] = []
+        for old, row in zip(olds, joined, strict=True):
+            strength = await self._strength_for(old, row, context)
+            (result,) = await store.lock(table, [old], strength, "wait", self.purpose)
+            newest = result.row
+            if strength != "update" and result.changed and newest is not None:
+                # Its keys may have been changed since: then the weaker lock is not enough.
+                strength = await self._strength_for(newest, row, context)
+                if strength == "update":
+                    (again,) = await store.lock(table, [newest], strength, "wait", self.purpose)
+                    result = LockedRow(again.row, changed=True)
+            locked.append(result)
+        return locked
+
+    async def _strength_for(self, old: Row, joined: Row, context: ExecutionContext) -> LockStrength:
+        """Return the lock that a row needs: the strong one only if its keys change."""
+        assert self.keys is not None
+        positions, assign = self.keys
+        try:
+            values = await _run(assign, joined, context)
+        except SqlError:
+            return "update"  # The assignment says so itself, under the lock.
+        same = all(old[p] == value for p, value in zip(positions, values, strict=True))
+        return "no key update" if same else "update"
 
     async def apply(
         self, rows: list[Row], context: ExecutionContext, changes: StatementChanges | None
@@ -352,6 +405,7 @@ class DeleteNode(ChangeNode):
     """DELETE. RETURNING sees the joined row."""
 
     verb = "Delete"
+    purpose = "deleting"
 
     async def apply(
         self, rows: list[Row], context: ExecutionContext, changes: StatementChanges | None

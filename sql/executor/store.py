@@ -118,9 +118,17 @@ class Store(Protocol):
         """For each full or prefix key, return the matching rows."""
 
     async def lock(
-        self, table: Table, rows: Sequence[Row], strength: LockStrength, wait: WaitPolicy
+        self,
+        table: Table,
+        rows: Sequence[Row],
+        strength: LockStrength,
+        wait: WaitPolicy,
+        purpose: str = "locking",
     ) -> list[LockedRow]:
-        """Lock rows by their clustering key; results are parallel to ``rows``."""
+        """Lock rows by their clustering key; results are parallel to ``rows``.
+
+        ``purpose`` is what for, as errors say it: "locking", "updating" or "deleting".
+        """
 
     async def insert(self, access: TableAccess, rows: Sequence[Row]) -> None:
         """Insert rows with their index entries; UniqueViolation (23505).
@@ -131,9 +139,16 @@ class Store(Protocol):
         """
 
     async def insert_or_conflict(
-        self, access: TableAccess, row: Row, arbiters: tuple[int, ...]
+        self,
+        access: TableAccess,
+        row: Row,
+        arbiters: tuple[int, ...],
+        strength: LockStrength | None = "update",
     ) -> Row | None:
         """Insert one row, or return the row that conflicts on an arbiter, locked, as it is now.
+
+        Without ``strength`` it is not locked (DO NOTHING), and nobody who only locks it is waited
+        for.
 
         ``arbiters`` () means every unique index; a deferrable one raises
         ObjectNotInPrerequisiteState (55000). A conflict on another unique index raises
@@ -158,6 +173,13 @@ class Store(Protocol):
 
     async def delete(self, access: TableAccess, rows: Sequence[Row]) -> None:
         """Delete rows already locked."""
+
+    def parents(self) -> Store:
+        """Return a view for finding the parents of this statement's rows.
+
+        As ``current``, but in a transaction with one snapshot for all statements the rows
+        committed since are not there.
+        """
 
     def current(self) -> Store:
         """Return a view for constraint checks.

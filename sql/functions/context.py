@@ -76,11 +76,20 @@ class SessionServices(Protocol):
     def cancel_backend(self, process_id: int) -> bool:
         """Cancel another session's statement."""
 
-    def terminate_backend(self, process_id: int) -> bool:
-        """End another session."""
+    async def terminate_backend(self, process_id: int, timeout_ms: int) -> bool:
+        """End another session; wait so long for its end."""
+
+    def blocking_process_ids(self, process_id: int) -> list[int]:
+        """Return the sessions that keep one waiting for a lock."""
+
+    def backend_fact(self, backend_id: int, fact: str) -> Datum:
+        """Return what ``pg_stat_get_backend_<fact>`` says of a session."""
 
     def notify(self, channel: str, payload: str) -> None:
-        """Queue a notification for commit."""
+        """Queue a notification for commit; 22023 for a channel or payload that cannot be."""
+
+    def notification_usage(self) -> float:
+        """Return the share of the room for undelivered notifications that is in use."""
 
     def system_rows(self, view: str) -> list[tuple[Datum, ...]]:
         """Rows of live system views.
@@ -92,6 +101,9 @@ class SessionServices(Protocol):
 
     def current_transaction_id(self) -> int:
         """Return the transaction's number, assigning one (txid_current)."""
+
+    def assigned_transaction_id(self) -> int | None:
+        """Return the transaction's number if it has one (txid_current_if_assigned)."""
 
     def relation_size(self, relation_id: int) -> int:
         """Return bytes stored for a relation, approximately."""

@@ -265,7 +265,6 @@ def _file_path(context: ExecutionContext, oid: int) -> str | None:
     return f"base/{context.catalog.database_id}/{oid}"
 
 
-@implements("pg_current_xact_id_if_assigned()", "txid_current_if_assigned()")
 @implements("pg_collation_actual_version(oid)", "pg_database_collation_actual_version(oid)")
 @implements("pg_column_compression(any)", "pg_get_function_arg_default(oid,int4)")
 @implements("pg_get_replica_identity_index(regclass)", "pg_partition_root(regclass)")

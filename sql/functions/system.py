@@ -21,6 +21,7 @@ from sql.errors import (
     InvalidParameterValue,
     InvalidSchemaName,
     NullValueNotAllowed,
+    NumericValueOutOfRange,
     SqlError,
     UndefinedColumn,
     UndefinedFunction,
@@ -341,8 +342,6 @@ register("pg_get_partition_constraintdef(oid)", lambda _oid: None)
 register("row_security_active(oid)", lambda _oid: False)
 register("row_security_active(text)", lambda _name: False)
 register("pg_relation_is_publishable(regclass)", lambda _oid: True)
-register("pg_blocking_pids(int4)", lambda _process_id: ArrayValue(()))
-register("pg_notification_queue_usage()", lambda: 0.0)
 register("pg_stat_clear_snapshot()", lambda: "")
 register("pg_stat_reset()", lambda: "")
 register("pg_reload_conf()", lambda: True)
@@ -552,25 +551,94 @@ def _cancel_backend(context: ExecutionContext, process_id: int) -> bool:
 
 
 @implements("pg_terminate_backend(int4,int8)", context=True)
-def _terminate_backend(context: ExecutionContext, process_id: int, _timeout: int = 0) -> bool:
-    return context.session.terminate_backend(process_id)
+async def _terminate_backend(
+    context: ExecutionContext, process_id: int, timeout_ms: int = 0
+) -> bool:
+    if timeout_ms < 0:
+        raise NumericValueOutOfRange('"timeout" must not be negative')
+    return await context.session.terminate_backend(process_id, timeout_ms)
+
+
+@implements("pg_blocking_pids(int4)", context=True)
+def _blocking_pids(context: ExecutionContext, process_id: int) -> ArrayValue:
+    return ArrayValue(tuple(context.session.blocking_process_ids(process_id)))
+
+
+@implements("pg_isolation_test_session_is_blocked(int4,_int4)", context=True)
+def _is_blocked(context: ExecutionContext, process_id: int, by: ArrayValue) -> bool:
+    return not set(by.elements).isdisjoint(context.session.blocking_process_ids(process_id))
+
+
+# Live session views, by the functions below them.
+
+
+@implements("pg_stat_get_backend_idset()", context=True)
+def _backend_ids(context: ExecutionContext) -> list[Datum]:
+    return [row[2] for row in context.session.system_rows("pg_stat_activity")]
+
+
+def _backend_fact(fact: str) -> Callable[[ExecutionContext, int], Datum]:
+    return lambda context, backend_id: context.session.backend_fact(backend_id, fact)
+
+
+for _fact in (
+    "pid",
+    "dbid",
+    "userid",
+    "activity",
+    "activity_start",
+    "client_port",
+    "start",
+    "wait_event",
+    "wait_event_type",
+    "xact_start",
+):
+    register(f"pg_stat_get_backend_{_fact}(int4)", _backend_fact(_fact), context=True)
+
+
+@implements("pg_lock_status()", context=True)
+def _lock_status(context: ExecutionContext) -> list[tuple[Datum, ...]]:
+    return context.session.system_rows("pg_locks")
+
+
+def _database_fact(column: int) -> Callable[[ExecutionContext, int], Datum]:
+    def fact(context: ExecutionContext, database_id: int) -> Datum:
+        rows = context.session.system_rows("pg_stat_database")
+        return next((row[column] for row in rows if row[0] == database_id), 0)
+
+    return fact
+
+
+for _column, _fact in (
+    (2, "numbackends"),
+    (3, "xact_commit"),
+    (4, "xact_rollback"),
+    (12, "conflict_all"),
+    (15, "deadlocks"),
+    (23, "sessions"),
+):
+    register(f"pg_stat_get_db_{_fact}(oid)", _database_fact(_column), context=True)
 
 
 @implements("pg_notify(text,text)", context=True)
 def _notify(context: ExecutionContext, channel: str | None, payload: str | None) -> str:
-    if not channel:
-        raise InvalidParameterValue("channel name cannot be empty")
-    if len(channel.encode()) > 63:
-        raise InvalidParameterValue("channel name too long")
-    if payload is not None and len(payload.encode()) >= 8000:
-        raise InvalidParameterValue("payload string too long")
-    context.session.notify(channel, payload or "")
+    context.session.notify(channel or "", payload or "")
     return ""
+
+
+@implements("pg_notification_queue_usage()", context=True)
+def _notification_usage(context: ExecutionContext) -> float:
+    return context.session.notification_usage()
 
 
 @implements("txid_current()", "pg_current_xact_id()", context=True)
 def _transaction_id(context: ExecutionContext) -> int:
     return context.session.current_transaction_id()
+
+
+@implements("txid_current_if_assigned()", "pg_current_xact_id_if_assigned()", context=True)
+def _assigned_transaction_id(context: ExecutionContext) -> int | None:
+    return context.session.assigned_transaction_id()
 
 
 @implements("num_nulls(any)")

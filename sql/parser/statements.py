@@ -70,7 +70,11 @@ class Parser(ObjectParser):
             if into is not None and into.into is not None and len(self.intos) == 1:
                 self.intos.clear()
                 return CreateTableAs(
-                    into.into, query, temporary=into.into_temporary, span=self.span(start)
+                    into.into,
+                    query,
+                    temporary=into.into_temporary,
+                    is_select_into=True,
+                    span=self.span(start),
                 )
         raise self._misplaced_into()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sql.binder import bound as b
+from sql.errors import FeatureNotSupported
 from sql.executor.join import (
     DependentJoinNode,
     HashJoinNode,
@@ -224,6 +225,8 @@ def _outer(
         kind, left_plan, right_plan = "left", plan.right, plan.left
     left = {c.id for c in left_plan.columns}
     right = {c.id for c in right_plan.columns}
+    if planner.locked:
+        _refuse_locks(planner, right if kind == "left" else left | right)
     own = conjuncts(plan.condition)
     left_conditions: list[Any] = []
     right_conditions: list[Any] = []
@@ -256,6 +259,15 @@ def _outer(
         depends_on=depends_on,
     )
     return planner.finish(node, above)
+
+
+def _refuse_locks(planner: Planner, nullable: set[int]) -> None:
+    """Refuse to lock rows that may not be there (0A000)."""
+    found = next((s for column, s in planner.locked.items() if column in nullable), None)
+    if found is not None:
+        raise FeatureNotSupported(
+            f"FOR {found.upper()} cannot be applied to the nullable side of an outer join"
+        )
 
 
 def _simplified(plan: b.JoinPlan, conditions: list[Any]) -> str:

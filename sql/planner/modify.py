@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sql.binder import bound as b
+from sql.catalog.keys import key_positions
 from sql.executor.foreign_keys import ForeignKeyWork
 from sql.executor.modify import ConflictCode, DeleteNode, InsertNode, TargetCode, UpdateNode
 from sql.executor.violations import RowFaults, ViewFaults
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from sql.catalog.descriptor import Table
     from sql.executor.join import LoopCode
     from sql.executor.node import Node
+    from sql.executor.store import LockStrength
 
 
 class TargetCodes:
@@ -155,7 +157,7 @@ def _insert(planner: Planner, plan: b.InsertPlan, codes: TargetCodes) -> Node:
 
 def _conflict(planner: Planner, plan: b.InsertPlan, conflict: b.ConflictPlan) -> ConflictCode:
     if conflict.action == "nothing":
-        return ConflictCode(conflict.arbiters, None, None, frozenset())
+        return ConflictCode(conflict.arbiters, None, None, frozenset(), None)
     layout = [c.id for c in (*conflict.existing_columns, *conflict.excluded_columns)]
     columns = positions(layout, "row")
     assigned = dict(conflict.assignments)
@@ -168,16 +170,9 @@ def _conflict(planner: Planner, plan: b.InsertPlan, conflict: b.ConflictPlan) ->
         where = code(condition_function(conflict.where, columns, planner.plan_subquery))
     changed = frozenset(assigned) | {p for p, _ in plan.target.generated}
     assign = code(row_function(items, columns, planner.plan_subquery))
-    return ConflictCode(conflict.arbiters, assign, where, changed)
-
-
-def key_positions(table: Table) -> set[int]:
-    """Return the columns of unique keys: changing one needs the stronger lock."""
-    found = set(table.clustering_key)
-    for index in table.indexes:
-        if index.unique and index.predicate is None and all(k.position >= 0 for k in index.keys):
-            found |= {k.position for k in index.keys}
-    return found
+    is_strong = bool(changed & key_positions(plan.target.table))
+    strength: LockStrength = "update" if is_strong else "no key update"
+    return ConflictCode(conflict.arbiters, assign, where, changed, strength)
 
 
 def _change(planner: Planner, plan: Any, codes: TargetCodes) -> Node:
@@ -205,7 +200,8 @@ def _change(planner: Planner, plan: Any, codes: TargetCodes) -> Node:
         full = [*layout, *(c if c not in seen else -1 - n for n, c in enumerate(child.layout))]
         returning = code(batch_function([], plan.returning, full, planner.plan_subquery))
     changed = frozenset(assignments) | {p for p, _ in plan.target.generated}
-    strong = not is_update or bool(changed & key_positions(plan.target.table))
+    keys, made = assigned_keys(plan.target.table, changed, assignments, columns)
+    strong = not is_update or bool(keys)
     kind = UpdateNode if is_update else DeleteNode
     node = kind(
         [c.id for c in plan.columns],
@@ -223,9 +219,31 @@ def _change(planner: Planner, plan: Any, codes: TargetCodes) -> Node:
             for p, c in enumerate(plan.scan.columns)
         ]
         node.set_assignments(code(row_function(items, columns, planner.plan_subquery)), changed)
+        node.keys = None if made is None else (keys, code(made))
         node.view_check = view_check_function(planner, plan.target)
     _costs(planner, node, child)
     return node
+
+
+def assigned_keys(
+    table: Table, changed: frozenset[int], assignments: dict[int, Any], columns: Any
+) -> tuple[tuple[int, ...], Compiled | None]:
+    """Return the columns of unique keys that are assigned, and what computes their new values.
+
+    None when that cannot be done twice, before the row is locked and after.
+    """
+    keys = tuple(sorted(changed & key_positions(table)))
+    assigned = [assignments.get(p) for p in keys]
+    if not keys or not all(map(_is_plain, assigned)):
+        return keys, None
+    return keys, row_function(assigned, columns, None)
+
+
+def _is_plain(expression: Any) -> bool:
+    """Tell whether an expression gives the same however often it is computed, and does no work."""
+    while isinstance(expression, b.CastExpr):
+        expression = expression.operand
+    return isinstance(expression, (b.Const, b.ParameterRef, b.ColumnVar))
 
 
 def _costs(planner: Planner, node: Node, child: Node) -> None:

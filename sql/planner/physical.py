@@ -40,7 +40,9 @@ class PointPlan:
     ``project(row, context)`` makes the output row, for RETURNING too: of the new row for insert
     and update, of the old one for delete; None without output. ``make_row(old, context)`` makes
     the verified new row (NOT NULL 23502 and CHECK 23514 raised inside). ``changes_key``: the
-    clustering key itself may change. ``changed_positions``: columns that an update assigns.
+    clustering key itself may change. ``key_columns`` are the assigned columns of unique keys, and
+    ``make_keys(old, context)`` their new values where these can be told before the row is locked.
+    ``changed_positions``: columns that an update assigns.
     ``needs_foreign_keys``: the statement touches foreign keys; the general plan does them.
     """
 
@@ -49,8 +51,10 @@ class PointPlan:
         "changed_positions",
         "changes_key",
         "condition",
+        "key_columns",
         "kind",
         "make_key",
+        "make_keys",
         "make_row",
         "make_row_async",
         "needs_foreign_keys",
@@ -70,6 +74,8 @@ class PointPlan:
         make_row_async: Callable[[Row | None, ExecutionContext], Awaitable[Row]] | None = None,
         needs_foreign_keys: bool = False,
         changes_key: bool = False,
+        key_columns: tuple[int, ...] = (),
+        make_keys: Callable[[Row, ExecutionContext], Row] | None = None,
         changed_positions: frozenset[int] = frozenset(),
     ) -> None:
         self.kind = kind
@@ -82,6 +88,8 @@ class PointPlan:
         self.make_row_async = make_row_async
         self.needs_foreign_keys = needs_foreign_keys
         self.changes_key = changes_key
+        self.key_columns = key_columns
+        self.make_keys = make_keys
         self.changed_positions = changed_positions
 
 

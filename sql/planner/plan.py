@@ -106,6 +106,8 @@ class Planner:
         self.cte_rows: dict[int, float] = {}
         self.work_tables: set[int] = set()
         self.correlated_ctes: set[int] = set()
+        self.locked: dict[int, str] = {}
+        """Columns of the tables whose rows are locked, with the strength."""
         self.sub_plans: dict[int, SubPlan] = {}
         self.keep: list[Any] = []
 

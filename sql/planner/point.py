@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sql.binder import bound as b
 from sql.planner.access import INT_BOUNDS, Sargable, sargables
 from sql.planner.codegen import Compiled, Writer, condition_function, positions, row_function, seal
-from sql.planner.modify import verify_function
+from sql.planner.modify import assigned_keys, verify_function
 from sql.planner.physical import PointPlan
 from sql.planner.tables import table_access, target_access
 from sql.planner.walk import (
@@ -170,6 +170,7 @@ def _change(plan: Any, catalog: Catalog) -> PointPlan | None:
         if used_columns(plan.returning) - set(new_ids):
             return None
         project = _project(plan.returning, new_ids)
+    keys, made = assigned_keys(table, changed, assignments, positions(layout, "row"))
     referenced = bool(table.referenced_by)
     refers = any(changed.intersection(key.columns) for key in table.foreign_keys)
     return PointPlan(
@@ -179,6 +180,8 @@ def _change(plan: Any, catalog: Catalog) -> PointPlan | None:
         project=project,
         needs_foreign_keys=referenced or refers,
         changes_key=bool(changed.intersection(table.clustering_key)),
+        key_columns=keys,
+        make_keys=None if made is None else made.call,
         changed_positions=changed,
         **common,
     )

@@ -185,7 +185,10 @@ def plan_lock(
     if below is not None:
         return self.plan(below, conditions, needed, want)
     columns = {c.id for lock in plan.locks for c in lock.scan.columns}
-    checks = _recheck_conditions(plan)
+    for lock in plan.locks:
+        self.locked.update(dict.fromkeys([c.id for c in lock.scan.columns], lock.strength))
+    # Those from above, too: of a sub-query they are tested below, on rows that may change.
+    checks = _recheck_conditions(plan) + conditions
     wanted = needed | columns | used_columns(tuple(checks))
     produced = {c.id for c in plan.columns}
     child = self.plan(plan.input, conditions, wanted & produced | needed, want)

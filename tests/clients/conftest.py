@@ -17,6 +17,8 @@ DISTRIBUTIONS = {
     "psycopg2": "psycopg2-binary",
     "pg8000": "pg8000",
     "sqlalchemy": "SQLAlchemy",
+    "sqlalchemy_orm": "SQLAlchemy",
+    "django": "Django",
 }
 TITLES = {
     "asyncpg": "asyncpg",
@@ -24,12 +26,15 @@ TITLES = {
     "psycopg2": "psycopg2",
     "pg8000": "pg8000",
     "sqlalchemy": "SQLAlchemy over asyncpg",
+    "sqlalchemy_orm": "SQLAlchemy ORM",
+    "django": "Django",
 }
 HEADER = """# Clients
 
 Drivers that run against a node unmodified, and what was tried with each. Written by `tests/clients`
 (`CLIENT_MATRIX=write make test ARGS=tests/clients`). An empty cell: the driver has no such
-feature, or it was not tried.
+feature, or it was not tried. SQLAlchemy's ORM runs over psycopg and over asyncpg, Django over
+psycopg with a project of its own (`tests/clients/django_project`).
 
 """
 

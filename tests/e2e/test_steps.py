@@ -50,7 +50,14 @@ STATEMENTS = {
     "SET LOCAL default_transaction_read_only = on": "",
     "SET TRANSACTION READ ONLY": "",
     "BEGIN ISOLATION LEVEL REPEATABLE READ": "",
+    "BEGIN ISOLATION LEVEL SERIALIZABLE": "",
 }
+MEDDLING = (
+    "UPDATE p SET n = n + 1 WHERE id = {}",
+    "DELETE FROM p WHERE id = {}",
+    "INSERT INTO p VALUES ({}, 0, 'meddled') ON CONFLICT DO NOTHING",
+    "UPDATE q SET n = n - 1 WHERE id = {}",
+)
 WEIGHTS = [1 if text.startswith(("SET", "SAVE", "ROLLBACK TO")) else 4 for text in STATEMENTS]
 ODD_VALUES = (None, b"", b"-1", b"99999999999", b" 4 ", b"+5", b"1_0", b"x", "\u00e9".encode())
 
@@ -88,7 +95,19 @@ def outcome(connection: PGconn, text: str, parameters: list, *, simple: bool) ->
     return result.command_status, names, values, error, connection.transaction_status
 
 
-@pytest.mark.parametrize("seed", range(6))
+def meddle(meddler: psycopg.Connection, random_: random.Random) -> None:
+    """Change the same row in both schemas from outside, unless a session has it locked."""
+    text = random_.choice(MEDDLING).format(random_.randrange(1, 10))
+    try:
+        with meddler.transaction():
+            for schema in ("short", "long"):
+                meddler.execute(f"SET LOCAL search_path = {schema}")
+                meddler.execute(text)
+    except errors.LockNotAvailable:
+        return
+
+
+@pytest.mark.parametrize("seed", range(8))
 def test_both_ways_give_the_same_answers(node: NodeProcess, seed: int) -> None:
     random_ = random.Random(seed)
     sessions = []
@@ -102,7 +121,11 @@ def test_both_ways_give_the_same_answers(node: NodeProcess, seed: int) -> None:
             assert prepared.status == ExecStatus.COMMAND_OK, (text, prepared.error_message)
         sessions.append(session)
     sessions[1].execute("SET statement_timeout = '1h'")
+    meddler = node.connect()
+    meddler.execute("SET lock_timeout = '1ms'")
     for _ in range(600):
+        if random_.random() < 0.15:
+            meddle(meddler, random_)
         text = random_.choices(list(STATEMENTS), WEIGHTS)[0]
         parameters = [value(kind, random_) for kind in STATEMENTS[text]]
         simple = random_.random() < 0.4

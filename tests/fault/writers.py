@@ -5,11 +5,13 @@ sends COMMIT, that the outcome is unknown, and after the answer, that the transa
 acknowledged.
 """
 
+import contextlib
 import itertools
 import os
 import random
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -17,11 +19,13 @@ import psycopg
 from cluster.ids import FIRST_DATA_GROUP, METADATA_GROUP, VSHARD_COUNT
 from nodedb.catalog.metadata import MetadataState
 from nodedb.kv.group import DataGroup
-from nodedb.kv.keys import HEADER, HEADER_BYTES
+from nodedb.kv.keys import HEADER, HEADER_BYTES, SCHEMA_CHANGE_STORAGE_ID, index_prefix
 from nodedb.kv.replicator import Replicator
 from nodedb.storage.lmdb_engine import LmdbEngine
 from nodedb.storage.store import Store
 from nodedb.storage.wal import Wal
+from nodedb.txn.sequences import sequence_key
+from sql.catalog.descriptor import PRIMARY_INDEX_ID, Sequence, Table
 from tests.e2e.node_process import NodeProcess
 from tests.unit.nodedb.txn.simulation import SimulatedSchedule
 
@@ -193,8 +197,9 @@ def seeded(variable: str) -> random.Random:
     return random.Random(seed)
 
 
-def recount(path: Path) -> None:
-    """Recover a dead node's store here, and count what its counters per vshard claim.
+@contextlib.contextmanager
+def recovered(path: Path) -> Iterator[tuple[MetadataState, DataGroup]]:
+    """Recover a dead node's store here, for a look at it.
 
     Nothing of this recovery is kept, so the node's own has the same work before it.
     """
@@ -204,9 +209,21 @@ def recount(path: Path) -> None:
     failures: list[Exception] = []
     try:
         replicator = Replicator(wal, engine, SimulatedSchedule(), failures.append)
-        replicator.start_group(METADATA_GROUP, MetadataState(engine))
-        group = DataGroup(FIRST_DATA_GROUP, engine)
+        metadata, group = MetadataState(engine), DataGroup(FIRST_DATA_GROUP, engine)
+        replicator.start_group(METADATA_GROUP, metadata)
         replicator.start_group(FIRST_DATA_GROUP, group)
+        yield metadata, group
+        assert not failures, failures
+    finally:
+        engine.abandon()
+        engine.close()
+        wal.close()
+        store.close()
+
+
+def recount(path: Path) -> None:
+    """Recover a dead node's store here, and count what its counters per vshard claim."""
+    with recovered(path) as (_, group):
         keys, sizes = [0] * VSHARD_COUNT, [0] * VSHARD_COUNT
         for key, value in group.rows.scan(b"\0", None, 1 << 30):
             if len(value) > HEADER_BYTES:
@@ -216,9 +233,20 @@ def recount(path: Path) -> None:
         assert list(group.vshard_keys) == keys, "keys per vshard"
         assert list(group.vshard_bytes) == sizes, "bytes per vshard"
         assert sum(keys), "an empty store"
-        assert not failures, failures
-    finally:
-        engine.abandon()
-        engine.close()
-        wal.close()
-        store.close()
+
+
+def require_no_orphans(path: Path) -> None:
+    """Recover a dead node's store here; every key must belong to something in its catalog.
+
+    What is marked to be cleared may still be there: the collector takes it away.
+    """
+    with recovered(path) as (metadata, group):
+        known = [(SCHEMA_CHANGE_STORAGE_ID).to_bytes(4, "big"), *group.clearing]
+        for table in metadata.catalog.all(Table):
+            known.append(index_prefix(table.storage_id, PRIMARY_INDEX_ID))
+            known += [index_prefix(table.storage_id, index.index_id) for index in table.indexes]
+        known += [sequence_key(s.storage_id) for s in metadata.catalog.all(Sequence)]
+        prefixes = tuple(known)
+        for space in (group.rows, group.history):
+            for key, _ in space.scan(b"\0", None, 1 << 30):
+                assert key.startswith(prefixes), f"a key of nothing: {key.hex()}"

@@ -166,9 +166,9 @@ class DictStore:
     # Writing.
 
     async def lock(
-        self, table: Table, rows: Sequence[Row], strength: Any, wait: Any
+        self, table: Table, rows: Sequence[Row], strength: Any, wait: Any, purpose: str = "locking"
     ) -> list[LockedRow]:
-        del wait
+        del wait, purpose
         result = []
         for row in rows:
             key = key_of(table, row)
@@ -229,7 +229,7 @@ class DictStore:
         self.put(access, rows)
 
     async def insert_or_conflict(
-        self, access: TableAccess, row: Row, arbiters: tuple[int, ...]
+        self, access: TableAccess, row: Row, arbiters: tuple[int, ...], strength: Any = "update"
     ) -> Row | None:
         conflict = self.find_conflict(access, row, arbiters)
         if conflict is not None:
@@ -252,6 +252,9 @@ class DictStore:
         for row in rows:
             self.tables.get(access.table.id, {}).pop(key_of(access.table, row), None)
             self.written.add((access.table.id, key_of(access.table, row)))
+
+    def parents(self) -> DictStore:
+        return self.current()
 
     def current(self) -> DictStore:
         return CurrentView(self)

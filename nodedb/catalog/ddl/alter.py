@@ -27,6 +27,7 @@ from nodedb.catalog.ddl.editor import TableEditor
 from nodedb.catalog.ddl.objects import find_any, kind_of, require_owner, require_table, shown_name
 from nodedb.catalog.ddl.options import DISTRIBUTE_BY, check_options
 from nodedb.catalog.ddl.places import without_position
+from nodedb.catalog.ddl.relabel import is_relabel
 from nodedb.catalog.ddl.rewrite import columns_in
 from nodedb.catalog.ddl.sequence import RANGES, change_sequence
 from nodedb.catalog.ddl.types import (
@@ -78,7 +79,6 @@ from sql.errors import (
     UndefinedObject,
     WrongObjectType,
 )
-from sql.types.base import NO_TYPMOD
 from sql.types.catalog import type_by_oid
 from sql.types.typmod import format_type
 
@@ -138,10 +138,26 @@ async def alter_table(env: DdlEnvironment, statement: AlterTable) -> str:
     if statement.relation_kind != "table":
         article = "an" if statement.relation_kind == "index" else "a"
         raise WrongObjectType(f'"{table.name}" is not {article} {statement.relation_kind}')
-    await env.lock_table(table.id, "access exclusive")
+    await env.lock_table(table.id, _lock_mode(statement.actions))
     env.require_unused(table, "ALTER TABLE")
     await _Alteration(env, table).run(statement.actions)
     return tag
+
+
+def _lock_mode(actions: tuple[AlterTableAction, ...]) -> str:
+    """Return the lock that the actions need: the strongest of theirs (AlterTableGetLockLevel)."""
+    if all(isinstance(action, ValidateConstraint) or _is_statistics(action) for action in actions):
+        return "share update exclusive"
+    if all(
+        isinstance(action, AddConstraint) and isinstance(action.constraint, ForeignKeyConstraint)
+        for action in actions
+    ):
+        return "share row exclusive"
+    return "access exclusive"
+
+
+def _is_statistics(action: AlterTableAction) -> bool:
+    return isinstance(action, AlterColumnOptions) and action.option.lower() == "statistics"
 
 
 class _Alteration:
@@ -177,6 +193,7 @@ class _Alteration:
             if isinstance(action, DropConstraint):
                 self._require_unused_parent(table, address.part)
             plan = DropPlan(self.env, [address])
+            await plan.lock()
             plan.run_checks(cascade=action.behavior == "cascade")
             await plan.execute()
             table = self.env.overlay.snapshot.table(self.table_id)
@@ -225,7 +242,7 @@ class _Alteration:
             case AlterColumnSetIdentity():
                 await self._set_identity(action)
             case AlterColumnDropIdentity():
-                self._drop_identity(action)
+                await self._drop_identity(action)
             case AlterColumnDropExpression():
                 self._drop_expression(action)
             case AlterColumnOptions():
@@ -339,11 +356,27 @@ class _Alteration:
         )
         if column.default is not None:
             self._convert_default(column, changed)
-        if action.using is not None or not is_relabel(column, changed):
+        if not self._keeps_values(action, column, changed):
             expression = action.using if action.using is not None else ColumnRef((column.name,))
             editor.convert(column.position, strip_spans(expression))
         else:
             editor.change_column(column.position, missing_value=column.missing_value)
+
+    def _keeps_values(self, action: AlterColumnType, column: Column, changed: Column) -> bool:
+        """Tell whether the rows, and the entries of all indexes, stay as they are."""
+        using = action.using
+        if using is not None and not (
+            isinstance(using, ColumnRef) and using.parts == (column.name,)
+        ):
+            return False
+        if not is_relabel(column, changed, is_utc=self.env.is_utc):
+            return False
+        # An expression over the column may give another value under the new type.
+        return column.type_oid == changed.type_oid or not any(
+            index_uses(self.editor.table, index, column.position)
+            for index in self.editor.table.indexes
+            if index.predicate is not None or any(k.expression is not None for k in index.keys)
+        )
 
     def _convert_default(self, old: Column, changed: Column) -> None:
         assert old.default is not None
@@ -460,10 +493,14 @@ class _Alteration:
         self.env.notice("NOTICE", "00000", f"{what}, skipping")
         return None
 
-    def _drop_identity(self, action: AlterColumnDropIdentity) -> None:
+    async def _drop_identity(self, action: AlterColumnDropIdentity) -> None:
         column = self._identity_column(action.name, missing_ok=action.if_exists)
         if column is not None:
-            self.env.overlay.delete(column.sequence_id)
+            sequence = self.env.overlay.snapshot.get(column.sequence_id)
+            assert isinstance(sequence, Sequence), column
+            await self.env.lock_table(sequence.id, "access exclusive")
+            self.env.overlay.delete(sequence.id)
+            await self.env.clear_sequence(sequence.storage_id)
             self.editor.change_column(column.position, identity="", sequence_id=0)
 
     def _drop_expression(self, action: AlterColumnDropExpression) -> None:
@@ -517,6 +554,7 @@ class _Alteration:
         for key in table.foreign_keys:
             if key.name == action.name:
                 if not key.validated:
+                    await self.env.lock_table(key.referenced_table_id, "row share")
                     await self.env.validate_foreign_key(table, key)
                     valid = msgspec.structs.replace(key, validated=True)
                     keys = tuple(valid if k is key else k for k in table.foreign_keys)
@@ -566,15 +604,6 @@ def can_assign(source_oid: int, target_oid: int) -> bool:
     if cast is not None:
         return cast.context != "explicit"
     return target.category == "S" or source.name == "unknown"
-
-
-def is_relabel(old: Column, new: Column) -> bool:
-    """Tell whether the stored values of a column stay as they are under its new type."""
-    if old.type_oid == new.type_oid:
-        return new.typmod in (old.typmod, NO_TYPMOD) or (
-            old.type.name == "varchar" and old.typmod != NO_TYPMOD and new.typmod >= old.typmod
-        )
-    return {old.type.name, new.type.name} == {"text", "varchar"} and new.typmod == NO_TYPMOD
 
 
 async def _alter_other(env: DdlEnvironment, statement: AlterTable, tag: str) -> str:

@@ -64,9 +64,9 @@ async def comment(env: DdlEnvironment, statement: Comment) -> str:
                 raise InsufficientPrivilege("must have CREATEROLE privilege")
             env.overlay.put(msgspec.structs.replace(role, comment=text))
         case "column" | "constraint":
-            _comment_part(env, statement, text)
+            await _comment_part(env, statement, text)
         case "table" | "view" | "sequence" | "index" | "materialized view":
-            _comment_relation(env, statement, text)
+            await _comment_relation(env, statement, text)
         case "extension" if name.name == "plpgsql":
             pass
         case "function" | "aggregate" | "type" | "operator" | "cast" | "language":
@@ -76,7 +76,7 @@ async def comment(env: DdlEnvironment, statement: Comment) -> str:
     return "COMMENT"
 
 
-def _comment_relation(env: DdlEnvironment, statement: Comment, text: str) -> None:
+async def _comment_relation(env: DdlEnvironment, statement: Comment, text: str) -> None:
     name = statement.name
     found = find_any(env, name)
     if found is None:
@@ -88,6 +88,7 @@ def _comment_relation(env: DdlEnvironment, statement: Comment, text: str) -> Non
         error2.hint = ""
         raise error2
     if not isinstance(found, IndexPlace):
+        await env.lock_table(found.id, "share update exclusive")
         require_owner(env, found)
         env.overlay.put(msgspec.structs.replace(found, comment=text))
         return
@@ -101,7 +102,7 @@ def _comment_relation(env: DdlEnvironment, statement: Comment, text: str) -> Non
     env.overlay.put(msgspec.structs.replace(table, indexes=indexes))
 
 
-def _comment_part(env: DdlEnvironment, statement: Comment, text: str) -> None:
+async def _comment_part(env: DdlEnvironment, statement: Comment, text: str) -> None:
     name, part = statement.name, statement.sub_name
     if not name.name or not part:
         raise SqlSyntaxError("column name must be qualified")
@@ -109,6 +110,8 @@ def _comment_part(env: DdlEnvironment, statement: Comment, text: str) -> None:
     if found is None:
         raise undefined(env, name)
     refuse_system(env, found)
+    if isinstance(found, (Table, View)):
+        await env.lock_table(found.id, "share update exclusive")
     if isinstance(found, View) and statement.kind == "column":
         require_owner(env, found)
         if part not in {c.name for c in found.columns}:

@@ -222,6 +222,8 @@ def _adopt_index(editor: TableEditor, constraint: UniqueConstraint) -> None:
         raise ObjectNotInPrerequisiteState(
             f'index "{name}" is already associated with a constraint', span=constraint.span
         )
+    if found.state != "public":
+        raise ObjectNotInPrerequisiteState(f'index "{name}" is not valid', span=constraint.span)
     for problem, text in (
         (not found.unique, f'"{name}" is not a unique index'),
         (
@@ -335,6 +337,7 @@ def _referenced_key(
             (index.index_id, tuple(key.position for key in index.keys), index.deferrable)
             for index in table.indexes
             if index.unique
+            and index.state == "public"
             and index.predicate is None
             and all(key.expression is None for key in index.keys)
         )

@@ -323,6 +323,19 @@ class DropPlan:
                 "NOTICE", "00000", f"drop cascades to {len(texts)} other objects", _lines(texts)
             )
 
+    async def lock(self) -> None:
+        """Lock what goes, before anything is said about it: who else drops it may be first.
+
+        Of a part the table's descriptor; its rows are locked only when it really goes.
+        """
+        for target in sorted(self._targets):
+            if target.kind != "object":
+                await self.env.lock_object(target.id)
+            elif isinstance(self.env.overlay.snapshot.get(target.id), (Table, View, Sequence)):
+                await self.env.lock_table(target.id, "access exclusive")
+            else:
+                await self.env.lock_object(target.id, to_drop=True)
+
     async def execute(self) -> None:
         """Remove everything in the plan from the overlay and mark storages for clearing."""
         whole = {a.id for a in self._targets if a.kind == "object"}
@@ -339,8 +352,8 @@ class DropPlan:
             assert table is not None
             await self.env.lock_table(table_id, "access exclusive")
             changed = await remove_parts(self.env, table, addresses)
+            await _unlink(self.env, table, changed)
             self.env.overlay.put(changed)
-            _unlink(self.env, table, changed)
             if changed.storage_id != table.storage_id:
                 await self.env.rewrite_table(table, changed, {})
                 await self.env.clear_storage(table.storage_id)
@@ -354,12 +367,12 @@ class DropPlan:
             await self.env.lock_table(descriptor_id, "access exclusive")
         if isinstance(found, Table):
             self.env.require_unused(found, "DROP TABLE")
-        self.env.overlay.delete(descriptor_id)
         if isinstance(found, Table):
+            await _unlink(self.env, found, msgspec.structs.replace(found, foreign_keys=()))
             await self.env.clear_storage(found.storage_id)
-            _unlink(self.env, found, msgspec.structs.replace(found, foreign_keys=()))
         elif isinstance(found, Sequence):
-            await self.env.clear_storage(found.storage_id)
+            await self.env.clear_sequence(found.storage_id)
+        self.env.overlay.delete(descriptor_id)
 
 
 def _without_defaults(view: View, positions: set[int]) -> View:
@@ -380,10 +393,15 @@ def _lines(lines: list[str]) -> str:
     )
 
 
-def _unlink(env: DdlEnvironment, old: Table, new: Table) -> None:
-    """Take ``old`` out of ``referenced_by`` of the tables that ``new`` no longer references."""
+async def _unlink(env: DdlEnvironment, old: Table, new: Table) -> None:
+    """Take ``old`` out of ``referenced_by`` of the tables that ``new`` no longer references.
+
+    Who is changing them may be about to look into ``old``, so they are locked as PostgreSQL does.
+    """
     kept = {key.referenced_table_id for key in new.foreign_keys}
-    for target_id in {key.referenced_table_id for key in old.foreign_keys} - kept:
+    for target_id in sorted({key.referenced_table_id for key in old.foreign_keys} - kept):
+        if target_id != old.id and env.overlay.snapshot.table(target_id) is not None:
+            await env.lock_table(target_id, "access exclusive")
         target = env.overlay.snapshot.table(target_id)
         if target is not None and old.id in target.referenced_by:
             ids = tuple(i for i in target.referenced_by if i != old.id)

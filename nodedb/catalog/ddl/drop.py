@@ -20,6 +20,7 @@ from nodedb.catalog.ddl.objects import (
     system_catalog,
     undefined,
 )
+from nodedb.catalog.ddl.sequence import restart_sequence
 from nodedb.catalog.derived import IndexPlace
 from sql.ast.deparse_names import quote_identifier
 from sql.catalog.catalog import VirtualTable
@@ -69,7 +70,11 @@ async def drop(env: DdlEnvironment, statement: Drop) -> str:
         return tag
     if not roots:
         return tag
+    for root in roots:
+        if root.kind != "object":
+            await env.lock_table(root.id, "access exclusive")
     plan = DropPlan(env, roots)
+    await plan.lock()
     plan.run_checks(cascade=statement.behavior == "cascade")
     await plan.execute()
     return tag
@@ -207,6 +212,7 @@ async def truncate(env: DdlEnvironment, statement: Truncate) -> str:
             raise InsufficientPrivilege(f"permission denied for table {table.name}")
     for table in tables.values():
         await env.lock_table(table.id, "access exclusive")
+    for table in tables.values():
         env.require_unused(table, "TRUNCATE")
         new = msgspec.structs.replace(table, storage_id=env.overlay.allocate_id(), statistics=None)
         env.overlay.put(new)
@@ -214,7 +220,8 @@ async def truncate(env: DdlEnvironment, statement: Truncate) -> str:
         if statement.restart_identity:
             for sequence in list(env.overlay.snapshot.all(Sequence)):
                 if sequence.owned_by is not None and sequence.owned_by[0] == table.id:
-                    await env.set_sequence(sequence, sequence.start, is_called=False)
+                    await env.lock_table(sequence.id, "access exclusive")
+                    await restart_sequence(env, sequence, sequence.start, is_called=False)
     return "TRUNCATE TABLE"
 
 

@@ -111,12 +111,13 @@ class TableEditor:
         if check.validated:
             self._checks.append(check)
 
-    def add_index(self, index: Index) -> None:
-        """Add an index under the table's next index id."""
+    def add_index(self, index: Index, *, fill: bool = True) -> None:
+        """Add an index under the table's next index id, with entries for the rows there are."""
         self.change(
             indexes=(*self.table.indexes, index), next_index_id=self.table.next_index_id + 1
         )
-        self._indexes.append(index.index_id)
+        if fill:
+            self._indexes.append(index.index_id)
 
     def rebuild_index(self, old: Index, new: Index) -> None:
         """Replace an index by one whose entries look different."""
@@ -150,6 +151,7 @@ class TableEditor:
     async def store(self) -> None:
         """Put the descriptor, tell the referenced tables, then bring the rows in line."""
         old = self.old
+        await self._lock_referenced()
         if old is not None and self.needs_rewrite:
             self.change(storage_id=self.env.overlay.allocate_id())
         if self.table != old:
@@ -175,6 +177,13 @@ class TableEditor:
         for key in table.foreign_keys:
             if key.id in self._foreign_keys:
                 await self.env.validate_foreign_key(table, key)
+
+    async def _lock_referenced(self) -> None:
+        """Lock the tables that new foreign keys refer to: their writers must know of the keys."""
+        known = set() if self.old is None else {key.id for key in self.old.foreign_keys}
+        for key in self.table.foreign_keys:
+            if key.id not in known and key.referenced_table_id != self.table.id:
+                await self.env.lock_table(key.referenced_table_id, "share row exclusive")
 
     def _link_referenced(self) -> None:
         for key in self.table.foreign_keys:

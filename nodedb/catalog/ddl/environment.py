@@ -6,7 +6,7 @@ property over ``overlay.snapshot``, so that a statement sees what it has just pu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
     )
 
 
+class PendingBuild(NamedTuple):
+    """An index that the statement has made ``delete_only``, to be built when that is committed.
+
+    ``keeps_invalid``: what cannot be finished stays, for the user to drop (CONCURRENTLY).
+    """
+
+    table_id: int
+    index_oid: int
+    command: str
+    keeps_invalid: bool
+
+
 class DdlEnvironment(Protocol):
     """One session's services for one DDL statement."""
 
@@ -43,6 +55,20 @@ class DdlEnvironment(Protocol):
     @property
     def in_transaction_block(self) -> bool:
         """Tell whether BEGIN, or a simple query of several statements, surrounds the statement."""
+
+    @property
+    def may_commit(self) -> bool:
+        """Tell whether the statement is the only one of its transaction, and may commit it.
+
+        Stronger than not being in a block: in a pipeline others may follow up to the Sync.
+        """
+
+    @property
+    def is_utc(self) -> bool:
+        """Tell whether the session's time zone is UTC."""
+
+    def build_later(self, pending: PendingBuild) -> None:
+        """Have an index built online once the statement's changes are committed."""
 
     @property
     def session_user_id(self) -> int:
@@ -70,7 +96,16 @@ class DdlEnvironment(Protocol):
         """Return the number of other sessions in a database."""
 
     async def lock_table(self, table_id: int, mode: str) -> None:
-        """Lock a relation until the transaction ends; ``mode`` as in LOCK TABLE, in lower case."""
+        """Lock a relation until the transaction ends; ``mode`` as in LOCK TABLE, in lower case.
+
+        If that took waiting, the statement is not resumed: it is planned again from its start.
+        """
+
+    async def lock_object(self, descriptor_id: int, *, to_drop: bool = False) -> None:
+        """Lock a descriptor against others who would change it, or need it if it is ``to_drop``.
+
+        Waits as ``lock_table``.
+        """
 
     def require_unused(self, table: Table, command: str) -> None:
         """Refuse a command on a table while deferred checks of its rows wait.
@@ -95,8 +130,10 @@ class DdlEnvironment(Protocol):
         (23514), UniqueViolation (23505).
         """
 
-    async def backfill_index(self, table: Table, index: Index) -> None:
-        """Make an index's entries.
+    async def backfill_index(
+        self, table: Table, index: Index, command: str = "CREATE INDEX"
+    ) -> None:
+        """Make an index's entries; ``command`` is what the progress view shows.
 
         UniqueViolation (23505) ``could not create unique index "i"``.
         """
@@ -119,11 +156,11 @@ class DdlEnvironment(Protocol):
     async def run_query_into(self, query: Query, table: Table) -> int:
         """Insert a query's rows into a table just created; returns their number."""
 
-    async def create_sequence(self, sequence: Sequence, value: int, *, is_called: bool) -> None:
-        """Set the running value of a sequence that this transaction created."""
+    async def begin_sequence(self, sequence: Sequence, value: int, *, is_called: bool) -> None:
+        """Give a sequence's new storage its running value, which commits with the transaction."""
 
-    async def set_sequence(self, sequence: Sequence, value: int, *, is_called: bool) -> None:
-        """Set the running value of an existing sequence, undone when the transaction rolls back."""
+    async def clear_sequence(self, storage_id: int) -> None:
+        """Forget the running value in a sequence's storage when the transaction commits."""
 
     async def sequence_state(self, sequence: Sequence) -> tuple[int, bool]:
         """Return (last_value, is_called)."""

@@ -64,7 +64,7 @@ from sql.ast.ddl import (
     Truncate,
     UnsupportedDdl,
 )
-from sql.errors import DuplicateObject, FeatureNotSupported
+from sql.errors import ActiveSqlTransaction, DuplicateObject, FeatureNotSupported
 
 if TYPE_CHECKING:
     from nodedb.catalog.ddl.environment import DdlEnvironment
@@ -104,6 +104,7 @@ async def _dispatch(statement: DdlStatement, env: DdlEnvironment) -> str:
         case CreateIndex():
             return await create_index(env, statement)
         case Reindex():
+            _check_reindex(env, statement)
             return await reindex(env, statement)
         case CreateSchema():
             return await create_schema(env, statement, _dispatch)
@@ -143,6 +144,17 @@ async def _dispatch(statement: DdlStatement, env: DdlEnvironment) -> str:
             raise FeatureNotSupported(f"{statement.what} is not supported")
         case _:
             assert_never(statement)
+
+
+def _check_reindex(env: DdlEnvironment, statement: Reindex) -> None:
+    """Refuse in a block (25001) what PostgreSQL does in several transactions."""
+    kind = statement.kind.upper()
+    if not env.in_transaction_block:
+        return
+    if kind in ("SCHEMA", "DATABASE", "SYSTEM"):
+        raise ActiveSqlTransaction(f"REINDEX {kind} cannot run inside a transaction block")
+    if statement.concurrently:
+        raise ActiveSqlTransaction("REINDEX CONCURRENTLY cannot run inside a transaction block")
 
 
 def _create_extension(env: DdlEnvironment, statement: CreateExtension) -> str:

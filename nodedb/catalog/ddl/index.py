@@ -11,6 +11,7 @@ import msgspec
 
 from nodedb.catalog.ddl.binding import bind_over
 from nodedb.catalog.ddl.editor import TableEditor
+from nodedb.catalog.ddl.environment import PendingBuild
 from nodedb.catalog.ddl.names import index_column_names, join_column_names
 from nodedb.catalog.ddl.objects import (
     find_any,
@@ -59,7 +60,9 @@ async def create_index(env: DdlEnvironment, statement: CreateIndex) -> str:
         raise UndefinedObject(f'tablespace "{statement.tablespace}" does not exist')
     if not env.catalog.is_superuser:
         require_create(env, table.schema_id, statement.name)
-    await env.lock_table(table.id, "share update exclusive" if statement.concurrently else "share")
+    # Outside a block the index is built online: writers go on. A temporary table has no others.
+    is_online = (statement.concurrently or env.may_commit) and not table.temporary_session
+    await env.lock_table(table.id, "share update exclusive" if is_online else "share")
     env.require_unused(table, "CREATE INDEX")
     if len(statement.elements) + len(statement.include) > _KEYS_MAX:
         from sql.errors import TooManyColumns  # noqa: PLC0415 - error path
@@ -78,23 +81,27 @@ async def create_index(env: DdlEnvironment, statement: CreateIndex) -> str:
     is_global = any(
         o.name == "global" and o.value not in (False, "false", "off") for o in statement.options
     )
-    editor.add_index(
-        Index(
-            id=env.overlay.allocate_id(),
-            name=statement.name or _made_up_name(editor, statement),
-            owner=table.owner,
-            index_id=table.next_index_id,
-            keys=keys,
-            unique=statement.unique,
-            nulls_not_distinct=statement.nulls_not_distinct,
-            include=include,
-            predicate=predicate,
-            method=statement.method,
-            options=options,
-            is_global=is_global,
-        )
+    index = Index(
+        id=env.overlay.allocate_id(),
+        name=statement.name or _made_up_name(editor, statement),
+        owner=table.owner,
+        index_id=table.next_index_id,
+        keys=keys,
+        unique=statement.unique,
+        nulls_not_distinct=statement.nulls_not_distinct,
+        include=include,
+        predicate=predicate,
+        method=statement.method,
+        options=options,
+        is_global=is_global,
+        state="delete_only" if is_online else "public",
     )
+    editor.add_index(index, fill=not is_online)
     await editor.store()
+    if is_online:
+        concurrently = statement.concurrently
+        command = "CREATE INDEX CONCURRENTLY" if concurrently else "CREATE INDEX"
+        env.build_later(PendingBuild(table.id, index.id, command, keeps_invalid=concurrently))
     return "CREATE INDEX"
 
 
@@ -228,7 +235,7 @@ async def reindex(env: DdlEnvironment, statement: Reindex) -> str:
     await env.lock_table(table.id, "share")
     for index in chosen:
         assert index is not None
-        fresh = msgspec.structs.replace(index, index_id=table.next_index_id)
+        fresh = msgspec.structs.replace(index, index_id=table.next_index_id, state="public")
         new = msgspec.structs.replace(
             table,
             next_index_id=table.next_index_id + 1,
@@ -239,7 +246,8 @@ async def reindex(env: DdlEnvironment, statement: Reindex) -> str:
         current = env.overlay.snapshot.table(table.id)
         assert current is not None
         await env.drop_index_entries(table, index)
-        await env.backfill_index(current, fresh)
+        command = "REINDEX CONCURRENTLY" if statement.concurrently else "REINDEX"
+        await env.backfill_index(current, fresh, command)
         table = current
     return "REINDEX"
 

@@ -513,6 +513,7 @@ async def drop_owned(env: DdlEnvironment, statement: DropOwned) -> str:
     ]
     if roots:
         plan = DropPlan(env, roots)
+        await plan.lock()
         plan.run_checks(cascade=statement.behavior == "cascade")
         await plan.execute()
     for item in _all_objects(env):

@@ -279,8 +279,10 @@ async def drop_database(env: DdlEnvironment, statement: Drop) -> str:
     for relation in relations(snapshot):
         if relation.schema_id in schemas:
             env.overlay.delete(relation.id)
-            if not isinstance(relation, View):
+            if isinstance(relation, Table):
                 await env.clear_storage(relation.storage_id)
+            elif isinstance(relation, Sequence):
+                await env.clear_sequence(relation.storage_id)
     for schema_id in sorted(schemas):
         env.overlay.delete(schema_id)
     for role in list(snapshot.all(Role)):

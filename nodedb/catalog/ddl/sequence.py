@@ -26,6 +26,7 @@ from nodedb.catalog.ddl.types import resolve_type
 from sql.ast.query import QualifiedName
 from sql.catalog.descriptor import Sequence, Table
 from sql.errors import (
+    FeatureNotSupported,
     InvalidParameterValue,
     ObjectNotInPrerequisiteState,
     SqlSyntaxError,
@@ -179,11 +180,11 @@ async def make_sequence(
     value = shape.start
     if options.restart is not None and options.restart[0] is not None:
         value = options.restart[0]
-    await env.create_sequence(sequence, value, is_called=False)
+    await env.begin_sequence(sequence, value, is_called=False)
     return sequence
 
 
-def _fields(shape: SequenceShape) -> dict[str, Any]:
+def _fields(shape: SequenceShape | Sequence) -> dict[str, Any]:
     return {
         "type_oid": shape.type_oid,
         "start": shape.start,
@@ -239,21 +240,45 @@ def _owned(env: DdlEnvironment, sequence: Sequence, path: tuple[str, ...]) -> Se
 async def change_sequence(
     env: DdlEnvironment, sequence: Sequence, options: SequenceOptions
 ) -> None:
-    """Apply ALTER SEQUENCE's or an identity column's options."""
+    """Apply ALTER SEQUENCE's or an identity column's options.
+
+    The value goes on in a new storage: nobody else sees it before COMMIT, or ever after ROLLBACK.
+    """
+    await env.lock_table(sequence.id, "share row exclusive")
     last_value, is_called = await env.sequence_state(sequence)
     shape = shape_sequence(options, sequence, last_value=last_value)
     changed = msgspec.structs.replace(sequence, **_fields(shape))
     if options.owned_by:
         if sequence.identity:
-            raise ObjectNotInPrerequisiteState("cannot change ownership of identity sequence")
+            raise FeatureNotSupported(
+                "cannot change ownership of identity sequence", detail=_link(env, sequence)
+            )
         changed = _owned(env, changed, options.owned_by)
-    if changed != sequence:
-        env.overlay.put(changed)
     if options.restart is not None:
         value = options.restart[0]
-        await env.set_sequence(changed, shape.start if value is None else value, is_called=False)
-    elif changed != sequence and options.increment is not None:
-        await env.set_sequence(changed, last_value, is_called=is_called)
+        last_value, is_called = (shape.start if value is None else value), False
+    if options.restart is not None or _fields(shape) != _fields(sequence):
+        changed = await restart_sequence(env, changed, last_value, is_called=is_called)
+    elif changed != sequence:
+        env.overlay.put(changed)
+
+
+def _link(env: DdlEnvironment, sequence: Sequence) -> str:
+    assert sequence.owned_by is not None, sequence
+    table = env.overlay.snapshot.table(sequence.owned_by[0])
+    assert table is not None, sequence
+    return f'Sequence "{sequence.name}" is linked to table "{table.name}".'
+
+
+async def restart_sequence(
+    env: DdlEnvironment, sequence: Sequence, value: int, *, is_called: bool
+) -> Sequence:
+    """Store a sequence with a new storage that has this value, and have the old one forgotten."""
+    changed = msgspec.structs.replace(sequence, storage_id=env.overlay.allocate_id())
+    env.overlay.put(changed)
+    await env.begin_sequence(changed, value, is_called=is_called)
+    await env.clear_sequence(sequence.storage_id)
+    return changed
 
 
 async def alter_sequence(env: DdlEnvironment, statement: AlterSequence) -> str:
@@ -268,6 +293,5 @@ async def alter_sequence(env: DdlEnvironment, statement: AlterSequence) -> str:
     if not isinstance(found, Sequence):
         raise WrongObjectType(f'"{statement.name.name}" is not a sequence')
     require_owner(env, found)
-    await env.lock_table(found.id, "share row exclusive")
     await change_sequence(env, found, statement.options)
     return "ALTER SEQUENCE"

@@ -267,6 +267,7 @@ class _Builder:
                 span=clause.table.span,
             )
         self.env.catalog.check_privilege(found, "r")
+        await self.env.lock_table(found.id, "access share")
         parts: set[str] = set()
         for including, what in clause.options:
             chosen = _LIKE_PARTS if what == "all" else {what}
@@ -362,6 +363,7 @@ class _Builder:
             self.editor.add_index(
                 msgspec.structs.replace(
                     index,
+                    state="public",
                     id=self.env.overlay.allocate_id(),
                     owner=self.editor.table.owner,
                     name=self.editor.choose_relation_name(

@@ -215,4 +215,5 @@ COLUMNS: Final = """\
 13478 iv view_table_usage view_catalog:name view_schema:name view_name:name table_catalog:name table_schema:name table_name:name
 13483 iv views table_catalog:name table_schema:name table_name:name view_definition:varchar check_option:varchar is_updatable:varchar(7) is_insertable_into:varchar(7) is_trigger_updatable:varchar(7) is_trigger_deletable:varchar(7) is_trigger_insertable_into:varchar(7)
 12999 cv pg_stat_statements userid:oid dbid:oid queryid:int8 query:text calls:int8 total_exec_time:float8 min_exec_time:float8 max_exec_time:float8 mean_exec_time:float8 stddev_exec_time:float8 rows:int8
+12998 cv nodedb_ddl_audit metadata_index:int8 committed_at:timestamptz role_name:name pid:int4 client_addr:text commands:_text
 """

@@ -49,6 +49,7 @@ _SESSION_VIEWS: Final = frozenset(
         "pg_stat_statements",
         "pg_stat_progress_create_index",
         "pg_stat_database",
+        "nodedb_ddl_audit",
     )
 )
 

@@ -403,7 +403,7 @@ def pg_index(view: CatalogView) -> Iterator[Record]:
                 "indisexclusion": False,
                 "indimmediate": not index.deferrable,
                 "indisclustered": False,
-                "indisvalid": index.state == "public",
+                "indisvalid": index.state in ("public", "young"),
                 "indcheckxmin": False,
                 "indisready": index.state != "delete_only",
                 "indislive": True,

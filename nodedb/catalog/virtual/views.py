@@ -15,13 +15,13 @@ from nodedb.catalog.virtual.registry import (
     view_of,
 )
 from nodedb.catalog.virtual.relations import all_indexes, view_text
-from sql.catalog.descriptor import Database, Table
 from sql.functions.implementation import FUNCTIONS
 from sql.types.array import ArrayValue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sql.catalog.descriptor import Table
     from sql.functions.context import ExecutionContext
 
 
@@ -182,33 +182,6 @@ def pg_stat_user_indexes(view: CatalogView) -> Iterator[Record]:
                 "idx_blks_read": 0,
                 "idx_blks_hit": 0,
             }
-
-
-@live_table("pg_stat_database")
-def pg_stat_database(context: ExecutionContext) -> Iterator[Record]:
-    """One row per database with its number of sessions."""
-    view = view_of(context)
-    # datid is the first column of pg_stat_activity.
-    sessions = [row[0] for row in context.session.system_rows("pg_stat_activity")]
-    for database in view.snapshot.all(Database):
-        yield {
-            "datid": database.id,
-            "datname": database.name,
-            "numbackends": sessions.count(database.id),
-            "xact_commit": 0,
-            "xact_rollback": 0,
-            "blks_read": 0,
-            "blks_hit": 0,
-            "tup_returned": 0,
-            "tup_fetched": 0,
-            "tup_inserted": 0,
-            "tup_updated": 0,
-            "tup_deleted": 0,
-            "conflicts": 0,
-            "temp_files": 0,
-            "temp_bytes": 0,
-            "deadlocks": 0,
-        }
 
 
 @system_table("pg_stats")

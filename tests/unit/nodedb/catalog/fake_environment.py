@@ -93,6 +93,15 @@ class FakeEnvironment:
     async def lock_table(self, table_id, mode):
         pass
 
+    async def lock_object(self, descriptor_id, *, to_drop=False):
+        pass
+
+    may_commit = False
+    is_utc = True
+
+    def build_later(self, pending):
+        raise AssertionError(pending)
+
     def require_unused(self, table, command):
         pass
 
@@ -102,7 +111,7 @@ class FakeEnvironment:
     async def rewrite_table(self, old, new, conversions):
         self.calls.append(("rewrite", old.name, sorted(conversions)))
 
-    async def backfill_index(self, table, index):
+    async def backfill_index(self, table, index, command="CREATE INDEX"):
         self.calls.append(("backfill", index.name))
 
     async def validate_check(self, table, check):
@@ -123,11 +132,11 @@ class FakeEnvironment:
     async def run_query_into(self, query, table):
         return 3
 
-    async def create_sequence(self, sequence, value, *, is_called):
+    async def begin_sequence(self, sequence, value, *, is_called):
         self.sequences[sequence.id] = (value, is_called)
 
-    async def set_sequence(self, sequence, value, *, is_called):
-        self.sequences[sequence.id] = (value, is_called)
+    async def clear_sequence(self, storage_id):
+        self.calls.append(("clear sequence", storage_id))
 
     async def sequence_state(self, sequence):
         return self.sequences[sequence.id]

@@ -1,9 +1,11 @@
 """The overlay: transactions over the catalog, their net effect, and conflicts at commit."""
 
 import pytest
+from msgspec.structs import replace
 
 from nodedb.catalog.bootstrap import bootstrap_catalog
 from nodedb.catalog.changes import (
+    Author,
     CatalogOverlay,
     IdAllocator,
     apply_change,
@@ -68,7 +70,8 @@ def test_change_survives_its_encoding(base):
     overlay = CatalogOverlay(base)
     overlay.put(schema(overlay.allocate_id()))
     overlay.delete(2201)
-    change = overlay.changes("alice")
+    change = overlay.changes(Author("alice", 1001, "192.0.2.7", 99))
+    assert (change.user, change.process_id, change.client) == ("alice", 1001, "192.0.2.7")
     assert decode_change(change.encode()) == change
     applied = apply_change(base, change, 9)
     assert applied.schema_version == 9
@@ -140,3 +143,51 @@ def _created(base):
     overlay = CatalogOverlay(base)
     overlay.put(schema(overlay.allocate_id()))
     return overlay.changes()
+
+
+def test_an_overlay_follows_the_catalog(base):
+    allocate = IdAllocator(base)
+    ours, theirs = CatalogOverlay(base, allocate), CatalogOverlay(base, allocate)
+    ours.put(schema(ours.allocate_id(), "a"))
+    theirs.put(schema(theirs.allocate_id(), "b"))
+    newer = apply_change(base, theirs.changes(), 2)
+    ours.rebase(newer)
+    assert ours.snapshot.schema(5, "a") is not None
+    assert ours.snapshot.schema(5, "b") is not None
+    assert ours.conflict(newer) is None
+
+
+def test_what_was_made_from_an_old_version_is_a_conflict(base):
+    ours, theirs = CatalogOverlay(base), CatalogOverlay(base)
+    role = base.role("nodedb")
+    theirs.put(replace(role, comment="theirs"))
+    newer = apply_change(base, theirs.changes(), 2)
+    mark = ours.mark()
+    ours.rebase(newer)
+    ours.put(replace(role, comment="ours"))
+    assert isinstance(ours.conflict(newer), SerializationFailure)
+    ours.rollback(mark)
+    ours.put(replace(newer.role("nodedb"), comment="ours"))
+    assert ours.conflict(newer) is None
+
+
+def test_what_others_have_changed_is_not_deleted(base):
+    with_schema = apply_change(base, _created(base), 2)
+    found = with_schema.schema(5, "s")
+    ours, theirs = CatalogOverlay(with_schema), CatalogOverlay(with_schema)
+    ours.delete(found.id)
+    theirs.put(replace(found, comment="theirs"))
+    newer = apply_change(with_schema, theirs.changes(), 3)
+    assert isinstance(ours.conflict(newer), SerializationFailure)
+
+
+def test_changes_since_a_mark(base):
+    overlay = CatalogOverlay(base)
+    first = schema(overlay.allocate_id(), "a")
+    overlay.put(first)
+    mark = overlay.mark()
+    assert overlay.changed_since(mark) == []
+    second = schema(overlay.allocate_id(), "b")
+    overlay.put(second)
+    overlay.delete(2200)
+    assert overlay.changed_since(mark) == [(base.get(2200), None), (None, second)]

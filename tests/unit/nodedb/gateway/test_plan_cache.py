@@ -70,7 +70,7 @@ def test_a_plan_that_is_dropped_leaves_nothing_to_the_collector(text: str) -> No
 
     def plan() -> PreparedPlan:
         bound = bind_statement(statement, tables, ())
-        return PreparedPlan(bound, plan_statement(bound, tables))
+        return PreparedPlan(bound, plan_statement(bound, tables), tables)
 
     gc.disable()
     try:

@@ -21,6 +21,7 @@ from nodedb.kv.replicator import COMMIT_INTERVAL_SECONDS
 from nodedb.storage.memory_engine import MemoryEngine
 from nodedb.storage.wal import Wal
 from nodedb.storage.wal_format import BATCH_HEADER_BYTES, BLOCK_BYTES
+from sql.errors import StatementCompletionUnknown
 from tests.fault.simulated_disk import PowerLoss, SimulatedDisk
 from tests.unit.nodedb.txn.simulation import SimulatedNode
 
@@ -32,12 +33,22 @@ PASSINGS: Final = (1, 2, 3, 5, 9)
 
 
 def propose(node: SimulatedNode, writes: Expected) -> list[bool]:
-    """Propose writes as one transaction; the list turns true when they are acknowledged."""
+    """Propose writes as one transaction; the list turns true when they are acknowledged.
+
+    That the outcome is unknown (40003) is no acknowledgement, and the only error there is here.
+    """
     timestamp = node.transactions.allocate_timestamp()
     effects = RowWrites(timestamp, 1, [(vshard_of(k[6:]), k, v) for k, v in writes.items()])
     waiter = node.replicator.propose(FIRST_DATA_GROUP, encode_effects(effects), effects)
     acknowledged: list[bool] = []
-    waiter.on_done(lambda: acknowledged.append(True))
+
+    def decided() -> None:
+        if waiter.error is None:
+            acknowledged.append(True)
+        else:
+            assert isinstance(waiter.error, StatementCompletionUnknown)
+
+    waiter.on_done(decided)
     return acknowledged
 
 

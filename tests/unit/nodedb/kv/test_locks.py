@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 class Owner:
     def __init__(self, started: int, name: str = "") -> None:
         self.started = started
+        self.is_expendable = False
         self.deadlock_name = name or str(started)
         self.held: list[Hashable] = []
         self.waiting: LockRequest | None = None
@@ -122,7 +123,8 @@ def test_an_upgrade_goes_before_those_who_wait_for_it() -> None:
     assert upgrade is not None
     bench.table.release_all(bench.owners[1])
     assert (upgrade.done, stranger.done) == (True, False)
-    assert bench.owners[0].held == [b"k"]
+    bench.table.release_all(bench.owners[0])
+    assert stranger.done
 
 
 def test_two_upgrades_are_a_deadlock_of_the_younger() -> None:
@@ -164,7 +166,8 @@ def test_the_deadlock_report_reads_as_postgresqls() -> None:
         bench.take(1, b"a")
     assert caught.value.detail == (
         "Process 1 waits for ShareLock on transaction 0; blocked by process 0.\n"
-        "Process 0 waits for RowExclusiveLock on relation 16400; blocked by process 1."
+        "Process 0 waits for RowExclusiveLock on relation 16400 of database 0; "
+        "blocked by process 1."
     )
 
 
@@ -244,6 +247,41 @@ def test_releasing_since_a_mark_keeps_what_was_held_before() -> None:
     assert waiter.done
     assert owner.held == [b"a"]
     assert not bench.table.claim(bench.owners[1], b"a")
+
+
+def test_a_lock_strengthened_after_a_savepoint_gets_its_old_strength_back() -> None:
+    bench = Bench(3)
+    owner = bench.owners[0]
+    assert bench.take(0, b"k", ROW_KEY_SHARE) is None
+    mark = len(owner.held)
+    assert bench.take(0, b"k", ROW_SHARE_LOCK) is None
+    inner = len(owner.held)
+    assert bench.take(0, b"k", ROW_UPDATE) is None
+    sharer, writer = bench.take(1, b"k", ROW_SHARE_LOCK), bench.take(2, b"k", ROW_NO_KEY_UPDATE)
+    assert sharer is not None
+    assert writer is not None
+    bench.table.release_since(owner, inner)
+    assert (sharer.done, writer.done) == (True, False)
+    bench.table.release_all(bench.owners[1])
+    assert not writer.done
+    bench.table.release_since(owner, mark)
+    assert writer.done
+    assert bench.take(1, b"k", ROW_UPDATE) is not None
+    bench.table.release_all(bench.owners[2])
+    bench.table.release_all(owner)
+    assert bench.owners[1].waiting is None
+
+
+def test_giving_up_an_advisory_lock_leaves_nothing_behind() -> None:
+    bench = Bench(1)
+    owner, key = bench.owners[0], ("advisory", 1, 1)
+    for _ in range(3):
+        assert bench.take(0, key, ADVISORY_SHARE) is None
+        assert bench.take(0, key, ADVISORY_EXCLUSIVE) is None
+        assert bench.table.release(owner, key, ADVISORY_SHARE)
+        assert bench.table.release(owner, key, ADVISORY_EXCLUSIVE)
+    assert owner.held == []
+    assert len(bench.table) == 0
 
 
 def test_one_mode_of_a_shared_lock_can_be_released() -> None:

@@ -23,7 +23,7 @@ from pgwire_fakes import (
 
 from nodedb.pgwire.config import PgWireSettings
 from nodedb.pgwire.errors import ConnectionLost, FatalError
-from nodedb.session.api import Result
+from nodedb.session.api import Notification, Result
 from nodedb.waiter import Waiter
 from sql.errors import (
     AdminShutdown,
@@ -37,6 +37,7 @@ SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 GSS_REQUEST = bytes.fromhex("0000000804d21630")
 CANCEL = bytes.fromhex("0000001004d2162e0000004d0000cafe")
 SHUTDOWN = FatalError(AdminShutdown("terminating connection due to administrator command"))
+NEWS = r"NotificationResponse \x00\x00\x00\tnews\x001\x00"
 FATAL_57P01 = (
     "ErrorResponse S='FATAL' C='57P01' M='terminating connection due to administrator command'"
 )
@@ -113,6 +114,32 @@ def test_a_client_that_does_not_read_gets_nothing_more_processed() -> None:
     harness.io.on_write = lambda: None
     harness.connection.write_resumed()
     assert describe(harness.io.take()) == ["CommandComplete SECOND", "ReadyForQuery I"]
+
+
+def test_notifications_wait_for_a_client_that_does_not_read() -> None:
+    harness = Harness().login()
+    connection, session = harness.connection, harness.session
+    connection.write_paused()
+    session.notifications.append(Notification(9, "news", "1"))
+    connection.deliver_asynchronous()
+    assert not harness.io.take()
+    assert session.notifications
+    connection.write_resumed()
+    assert describe(harness.io.take()) == [NEWS]
+
+
+def test_notifications_that_came_while_an_answer_had_no_room() -> None:
+    harness = Harness().login()
+    connection, session = harness.connection, harness.session
+    harness.io.on_write = connection.write_paused
+    connection.receive(query("tag A") + query("tag B"))
+    assert describe(harness.io.take())[-1].startswith("ReadyForQuery")
+    session.notifications.append(Notification(9, "news", "1"))
+    connection.deliver_asynchronous()
+    assert session.notifications
+    harness.io.on_write = lambda: None
+    connection.write_resumed()
+    assert NEWS in describe(harness.io.take())
 
 
 def test_input_behind_a_waiting_statement_is_paused() -> None:

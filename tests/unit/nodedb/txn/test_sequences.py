@@ -129,12 +129,48 @@ def test_a_refused_change_leaves_the_value() -> None:
     assert node.sequences.state(sequence()) == (2, True)
 
 
-def test_restoring_what_stood_before() -> None:
+def begun(node: SimulatedNode, storage_id: int, value: int) -> Sequence:
+    """Return the sequence with a new storage, as ALTER SEQUENCE makes it."""
+    changed = replace(sequence(), storage_id=storage_id)
+    node.sequences.begin(changed, value, is_called=False)
+    return changed
+
+
+def test_what_a_transaction_has_begun_is_written_with_it() -> None:
     node = SimulatedNode()
     draw(node, sequence(), 2)
-    before = node.sequences.state(sequence())
-    node.finish(node.sequences.set_value(sequence(), 500, is_called=True))
-    node.sequences.restore(sequence(), *before)
+    entries = node.replicator.entry_count
+    changed = begun(node, 900, 100)
+    assert draw(node, changed, 40) == list(range(100, 140))
+    assert draw(node, sequence(), 1) == [3], "others go on with the old storage"
+    assert node.replicator.entry_count == entries, "nothing is written before the commit"
+    transaction = node.begin()
+    transaction.put(*node.sequences.write(900))
+    node.finish(node.transactions.commit(transaction))
+    node.sequences.publish(900)
+    assert draw(node.restarted(), changed, 1) == [140]
+
+
+def test_what_was_begun_in_vain_leaves_nothing() -> None:
+    node = SimulatedNode()
+    draw(node, sequence(), 2)
+    keys = node.group.rows.scan(b"\0", None, 100)
+    changed = begun(node, 900, 100)
+    draw(node, changed, 40)
+    node.finish(node.sequences.set_value(changed, 5, is_called=True))
+    node.sequences.forget(900)
     node.schedule.run()
+    assert node.group.rows.scan(b"\0", None, 100) == keys
     assert draw(node, sequence(), 1) == [3]
-    assert draw(node.restarted(), sequence(), 1)[0] > 3
+    assert node.sequences.state(changed) == (1, False), "nobody knows of the storage"
+
+
+def test_a_published_storage_reserves_like_any_other() -> None:
+    node = SimulatedNode()
+    changed = begun(node, 900, 100)
+    transaction = node.begin()
+    transaction.put(*node.sequences.write(900))
+    node.finish(node.transactions.commit(transaction))
+    node.sequences.publish(900)
+    assert draw(node, changed, 3) == [100, 101, 102]
+    assert draw(node.restarted(), changed, 1)[0] > 102

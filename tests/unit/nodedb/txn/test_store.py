@@ -314,7 +314,7 @@ def test_on_conflict_do_nothing_leaves_the_row_unlocked() -> None:
     first, second = Session(node), Session(node)
     for arbiters in ((1,), (2,), ()):
         store = first.store()
-        found = store.insert_or_conflict(first.access, (1, 10, ""), arbiters, lock_existing=False)
+        found = store.insert_or_conflict(first.access, (1, 10, ""), arbiters, None)
         assert node.finish(found) == (1, 10, "a")
         assert first.transaction.held == []
     assert node.finish(second.change((1, 10, "a"), None))

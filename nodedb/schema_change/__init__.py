@@ -1,0 +1,1 @@
+"""Schema changes that take long and do not stop writers: indexes built online."""
