@@ -202,10 +202,10 @@ class Node:
         command = CatalogChange(bootstrap_catalog(secret).encode())
         waiter = self.replicator.propose(METADATA_GROUP, encode_command(command), command)
         self.replicator.flush()
-        if waiter.error is not None:
-            raise DiskFull(f"the first catalog cannot be written: {waiter.error}")
         if self._fatal is not None:
             raise self._fatal
+        if waiter.error is not None:
+            raise DiskFull(f"the first catalog cannot be written: {waiter.error}")
 
     def _first_password(self) -> str | None:
         """Return the superuser's first password: from the file, or made and written to the store.
