@@ -59,9 +59,10 @@ class TimestampOracle:
         self.reserved_until = reserved_until
         self._durable_until = reserved_until
         self._lead_ms_max = lead_ms_max
-        # Timestamps from here on lead too far. The window's end counts as a time that was seen, for
-        # the clock may be an hour behind it, and that must not stop anybody.
-        self._limit = pack_timestamp(physical_ms(reserved_until) + lead_ms_max)
+        self._lead_max = pack_timestamp(lead_ms_max)
+        # The highest wall time so far. The window's end counts as seen, for the clock may be an
+        # hour behind it, and that must not stop anybody.
+        self._seen = pack_timestamp(physical_ms(reserved_until))
 
     def allocate(self, now_ms: int, count: int = 1) -> Allocation:
         """Return the first of the next ``count`` timestamps.
@@ -69,8 +70,10 @@ class TimestampOracle:
         ``now_ms`` is the wall clock, which may lie.
         """
         assert count > 0
-        self._see(now_ms)
-        timestamp = max(self.last + 1, now_ms << COUNTER_BITS)
+        timestamp = now_ms << COUNTER_BITS
+        self._seen = max(self._seen, timestamp)
+        if timestamp <= self.last:
+            timestamp = self.last + 1
         self.last = timestamp + count - 1
         assert not self.last >> COUNTER_BITS + PHYSICAL_BITS, "the clock is past the year 4199"
         if self.last < self.reserved_until:
@@ -81,17 +84,14 @@ class TimestampOracle:
     @property
     def is_ahead(self) -> bool:
         """Tell whether the next timestamp would lead too far, by the clock as last seen."""
-        return self.last + 1 >= self._limit
+        return self.last + 1 >= self._seen + self._lead_max
 
     def wait_ms(self, now_ms: int) -> int:
         """Return how far the clock has to go before the next timestamp may be asked for; 0: now."""
-        self._see(now_ms)
+        self._seen = max(self._seen, now_ms << COUNTER_BITS)
         if not self.is_ahead:
             return 0
         return physical_ms(self.last + 1) + 1 - self._lead_ms_max - now_ms
-
-    def _see(self, now_ms: int) -> None:
-        self._limit = max(self._limit, now_ms + self._lead_ms_max << COUNTER_BITS)
 
     def window_decided(self, until: int, *, is_durable: bool) -> None:
         """Learn what became of a raised window: a refused one must be asked for again."""

@@ -86,7 +86,8 @@ class DataGroup:
         self.last_timestamp = TIMESTAMP_MIN
         self.watermark = 0
         self.clearing: list[bytes] = []
-        self._is_amid_entry = False
+        self.amid_timestamp = 0
+        """The commit timestamp of the entry that is being applied in slices, 0 for none."""
         self.vshard_keys = array("q", bytes(8 * VSHARD_COUNT))
         self.vshard_bytes = array("q", bytes(8 * VSHARD_COUNT))
         self._load()
@@ -155,14 +156,17 @@ class DataGroup:
         return None
 
     def _apply_sliced(self, timestamp: int, slices: Iterator[list[Write]]) -> Iterator[int]:
-        self._is_amid_entry = True
+        self.amid_timestamp = timestamp
+        return self._run_slices(timestamp, slices)
+
+    def _run_slices(self, timestamp: int, slices: Iterator[list[Write]]) -> Iterator[int]:
         for part in slices:
             part.sort(key=_write_key)
             byte_count = 0
             for _, run in groupby(part, key=_write_prefix):
                 byte_count += self._apply_run(timestamp, list(run))
             yield byte_count
-        self._is_amid_entry = False
+        self.amid_timestamp = 0
         self.last_timestamp = timestamp
 
     def _apply_run(self, timestamp: int, writes: list[Write]) -> int:
@@ -220,7 +224,7 @@ class DataGroup:
     def newest(self, key: bytes) -> bytes | None:
         """Return the newest applied payload of a key, None when absent or deleted."""
         value = self.rows.get(key)
-        if self._is_amid_entry and value is not None:
+        if self.amid_timestamp and value is not None:
             value = self._in_effect(key, value)
         if value is None or len(value) == HEADER_BYTES:
             return None
@@ -240,7 +244,7 @@ class DataGroup:
     def newest_version(self, key: bytes) -> tuple[int, bytes | None]:
         """Return (commit timestamp, payload); (0, None) for a key never written."""
         value = self.rows.get(key)
-        if self._is_amid_entry and value is not None:
+        if self.amid_timestamp and value is not None:
             value = self._in_effect(key, value)
         if value is None:
             return 0, None

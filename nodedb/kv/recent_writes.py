@@ -30,7 +30,6 @@ from nodedb.kv.keys import TIMESTAMP_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from typing import Any
 
 READ_KEYS_MAX: Final = 16_384
 """So many single keys are kept; then each index's keys become one range from first to last."""
@@ -41,6 +40,8 @@ RECENT_KEYS_MAX: Final = 1_000_000
 _PREFIX_BYTES: Final = 6
 Range = tuple[bytes, bytes]
 """Half open: [start, end)."""
+_Commit = tuple[int, "Collection[bytes]", "Collection[Range]"]
+"""What one commit wrote: (timestamp, keys, spans), spans where the keys are too many to keep."""
 
 
 class ReadSet:
@@ -146,50 +147,54 @@ class ReadSet:
         self._is_sorted = False
 
 
-class _Commit:
-    """What one commit wrote: its keys, or where they are too many the spans of each index."""
-
-    __slots__ = ("keys", "spans", "timestamp")
-
-    def __init__(
-        self, timestamp: int, keys: Collection[bytes], spans: Collection[Range] = ()
-    ) -> None:
-        self.timestamp = timestamp
-        self.keys = keys
-        self.spans = spans
-
-
 class RecentWrites:
     """What the latest commits of a group have written, oldest first.
 
-    A commit is kept until it is applied, and as long as anybody who reads at an older snapshot may
-    still be validated: between ``watch`` and ``unwatch``.
+    Kept while anybody who may have to be validated runs, between ``watch`` and ``unwatch``;
+    otherwise the group's commits pass by unnoticed.
     """
 
-    def __init__(self, floor: int) -> None:
-        """``floor``: the newest commit timestamp of the group so far."""
-        self.floor = floor
+    def __init__(self) -> None:
+        self.floor = 0
+        self.is_watched = False
+        """Whether commits are to be noted."""
         self._watchers: dict[int, int] = {}
         self._commits: deque[_Commit] = deque()
         self._key_count = 0
 
     def watch(self, transaction_id: int, snapshot: int) -> None:
-        """Keep what is written above ``snapshot``, the newest applied state, for a transaction."""
+        """Keep what is written above ``snapshot``, the newest applied state, for a transaction.
+
+        If nobody has watched before, the caller notes the commits that are on their way.
+        """
+        if not self._watchers:
+            self.floor = snapshot
+            self.is_watched = True
         self._watchers[transaction_id] = snapshot
 
     def unwatch(self, transaction_id: int) -> None:
-        """Forget a transaction that is over."""
+        """Forget a transaction that is over, and all of it after the last."""
         self._watchers.pop(transaction_id, None)
+        if not self._watchers:
+            self.is_watched = False
+            self._commits.clear()
+            self._key_count = 0
 
-    def note(self, timestamp: int, writes: dict[bytes, Any], applied: int) -> None:
-        """Take down what a commit, just proposed, writes; all up to ``applied`` is in effect."""
-        # While nobody watches it is forgotten at once, so the very mapping will do.
-        keys: Collection[bytes] = list(writes) if self._watchers else writes.keys()
-        self._append(_Commit(timestamp, keys), applied)
+    def note(self, timestamp: int, keys: Collection[bytes], spans: Collection[Range] = ()) -> None:
+        """Take down what a commit, just proposed, writes.
 
-    def note_spans(self, timestamp: int, spans: Collection[Range], applied: int) -> None:
-        """Take down a bulk commit by the first and last key it writes in each index."""
-        self._append(_Commit(timestamp, (), spans), applied)
+        Of a bulk commit it is the ``spans``: the first and last key that it writes in each index.
+        """
+        commits = self._commits
+        assert not commits or timestamp > commits[-1][0], "timestamps grow"
+        # Snapshots are taken in the order in which transactions begin to watch.
+        oldest = next(iter(self._watchers.values()))
+        while commits and commits[0][0] <= oldest:
+            self._forget_first()
+        commits.append((timestamp, keys, spans))
+        self._key_count += len(keys)
+        while self._key_count > RECENT_KEYS_MAX and len(commits) > 1:
+            self._forget_first()
 
     def conflict(self, reads: ReadSet, snapshot: int, until: int = TIMESTAMP_MAX) -> bytes | None:
         """Return a key that was read at ``snapshot`` and has been written since, None if none was.
@@ -199,15 +204,15 @@ class RecentWrites:
         """
         if snapshot < self.floor:
             return b""
-        for commit in reversed(self._commits):
-            if commit.timestamp <= snapshot:
+        for timestamp, keys, spans in reversed(self._commits):
+            if timestamp <= snapshot:
                 break
-            if commit.timestamp > until:
+            if timestamp > until:
                 continue
-            found = reads.find(commit.keys)
+            found = reads.find(keys)
             if found is not None:
                 return found
-            for first, last in commit.spans:
+            for first, last in spans:
                 if reads.overlaps(first, last):
                     return first
         return None
@@ -216,19 +221,6 @@ class RecentWrites:
         """Return the number of commits that are kept."""
         return len(self._commits)
 
-    def _append(self, commit: _Commit, applied: int) -> None:
-        commits = self._commits
-        assert not commits or commit.timestamp > commits[-1].timestamp, "timestamps grow"
-        # Snapshots are taken in the order in which transactions begin to watch.
-        oldest = min(applied, next(iter(self._watchers.values()), applied))
-        while commits and commits[0].timestamp <= oldest:
-            self._forget_first()
-        commits.append(commit)
-        self._key_count += len(commit.keys)
-        while self._key_count > RECENT_KEYS_MAX and len(commits) > 1:
-            self._forget_first()
-
     def _forget_first(self) -> None:
-        commit = self._commits.popleft()
-        self.floor = commit.timestamp
-        self._key_count -= len(commit.keys)
+        self.floor, keys, _ = self._commits.popleft()
+        self._key_count -= len(keys)

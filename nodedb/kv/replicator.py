@@ -189,6 +189,14 @@ class Replicator:
                 hint="Commit in smaller pieces.",
             )
 
+    def in_flight(self, group_id: int) -> list[Any]:
+        """Return what is proposed to a group and not yet in effect, in the log's order.
+
+        Without the entry that is being applied in slices: its machine knows of that.
+        """
+        delayed = [proposal for proposal, _ in self._delayed[1:]]
+        return [p.value for p in (*delayed, *self._pending) if p.group_id == group_id]
+
     def flush(self) -> None:
         """Make everything proposed durable, apply it in order, and wake those who wait."""
         proposals = self._pending

@@ -341,15 +341,16 @@ class _ReadStep(_PointStep):
         if key is None:
             return None
         encoded = self._encode_key(key)
-        if transaction is None:
-            payload = self._group.newest(encoded)
-        else:
-            write = transaction.writes.get(encoded)
+        write = None if transaction is None else transaction.writes.get(encoded)
+        if transaction is not None and transaction.is_snapshot:
             if transaction.writes:
                 self._manager.validate(transaction)
-            payload = (
-                self._manager.read_key(transaction, encoded) if write is None else write[PAYLOAD]
-            )
+            if write is None:
+                payload = self._manager.read_key(transaction, encoded)
+            else:
+                payload = write[PAYLOAD]
+        else:
+            payload = self._group.newest(encoded) if write is None else write[PAYLOAD]
         if not payload:
             return None
         row = self._codec.decode(payload)
@@ -417,7 +418,8 @@ class _WriteStep(_PointStep):
         before = len(transaction.undo)
         try:
             row = self._write_row(transaction, context)
-            self._manager.validate(transaction)
+            if transaction.reads is not None:
+                self._manager.validate(transaction)
             if row and self.columns is not None:
                 self.rows = (self._point.project(row, context),)
         except SqlError as error:
@@ -463,7 +465,13 @@ class _ChangeStep(_WriteStep):
         encoded = self._encode_key(key)
         write = transaction.writes.get(encoded)
         manager = self._manager
-        payload = manager.read_key(transaction, encoded) if write is None else write[PAYLOAD]
+        payload: bytes | None
+        if write is not None:
+            payload = write[PAYLOAD]
+        elif transaction.is_snapshot:
+            payload = manager.read_key(transaction, encoded)
+        else:
+            payload = self._group.newest(encoded)
         if not payload:
             return ()
         codec = self._codec

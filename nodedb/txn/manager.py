@@ -52,6 +52,9 @@ LONG_ROWS: Final = 4 * APPLY_SLICE_ROWS
 REMOVED_BYTES: Final = 100
 """What removing a version costs the engine's open transaction, roughly."""
 
+EVERY_KEY: Final = (b"", b"\xff" * 32)
+"""The span of a bulk commit whose keys nobody wrote down."""
+
 # What the planner assumes of a table that was never analyzed.
 ROWS_UNKNOWN: Final = 1000
 
@@ -77,12 +80,13 @@ class TransactionManager:
         self.lock_waits = LockWaits(self.locks, schedule, clock)
         self.replicator = replicator
         self.timestamps = LocalTimestamps(oracle, replicator, clock, schedule)
+        self.allocate_timestamp = self.timestamps.allocate
         self._clock = clock
         self._schedule = schedule
         self._bytes_max = bytes_max
         self._next_id = 1
         self._active: dict[int, Transaction] = {}
-        self.recent_writes = RecentWrites(group.last_timestamp)
+        self.recent_writes = RecentWrites()
         self.checks = checks
         self._snapshot_age_seconds_max = snapshot_age_seconds_max
         self.needed_snapshots = young_snapshot
@@ -116,19 +120,33 @@ class TransactionManager:
                 transaction.began = self._clock.monotonic()  # Its snapshot's age counts.
             if transaction.is_validated:
                 transaction.reads = ReadSet()
-                self.recent_writes.watch(transaction.id, timestamp)
+                self._watch(transaction)
         elif transaction.is_snapshot:
             timestamp = transaction.snapshot
         return timestamp
 
+    def _watch(self, transaction: Transaction) -> None:
+        """Have what is committed from now on, above the snapshot, remembered for validation."""
+        recent = self.recent_writes
+        is_first = not recent.is_watched
+        recent.watch(transaction.id, transaction.snapshot)
+        if not is_first:
+            return
+        if self.group.amid_timestamp:
+            recent.note(self.group.amid_timestamp, (), [EVERY_KEY])
+        for effects in self.replicator.in_flight(self.group.group_id):
+            if isinstance(effects, RowWrites):
+                keys = [key for _, key, _ in effects.writes]
+                recent.note(effects.commit_timestamp, keys)
+            elif isinstance(effects, LongWrites):
+                recent.note(effects.commit_timestamp, (), [EVERY_KEY])
+
     def read_key(self, transaction: Transaction, key: bytes) -> bytes | None:
-        """Return what a statement beginning now finds under a key its transaction has not written.
+        """Return what a snapshot transaction finds under a key that it has not written.
 
         Raises SnapshotTooOld (72000).
         """
         timestamp = self.take_snapshot(transaction)
-        if not transaction.is_snapshot:
-            return self.group.newest(key)
         if transaction.reads is not None:
             transaction.reads.add_key(key)
         return self.group.read(key, timestamp)
@@ -250,7 +268,8 @@ class TransactionManager:
 
     def _end(self, transaction: Transaction) -> None:
         self._active.pop(transaction.id, None)
-        self._forget_reads(transaction)
+        if transaction.reads is not None:
+            self._forget_reads(transaction)
         transaction.forget_writes()
         self.locks.release_all(transaction)
 
@@ -284,8 +303,8 @@ class TransactionManager:
     def _long_entry(self, transaction: Transaction) -> tuple[bytes, LongWrites]:
         """Return the entry of what ``prepare_commit`` has encoded, for the log and to apply."""
         timestamp = self.allocate_timestamp()
-        spans = transaction.encoded_spans.values()
-        self.recent_writes.note_spans(timestamp, spans, self.group.last_timestamp)
+        if self.recent_writes.is_watched:
+            self.recent_writes.note(timestamp, (), transaction.encoded_spans.values())
         parts = transaction.encoded
         payload = encode_long(timestamp, transaction.id, transaction.encoded_counts, parts)
         return payload, LongWrites(timestamp, parts)
@@ -295,7 +314,8 @@ class TransactionManager:
             (vshard, key, payload) for key, (_, payload, vshard, _) in transaction.writes.items()
         ]
         timestamp = self.allocate_timestamp()
-        self.recent_writes.note(timestamp, transaction.writes, self.group.last_timestamp)
+        if self.recent_writes.is_watched:
+            self.recent_writes.note(timestamp, list(transaction.writes))
         effects = RowWrites(timestamp, transaction.id, writes)
         return encode_effects(effects), effects
 
@@ -319,10 +339,6 @@ class TransactionManager:
         transaction.is_active = False
         self.locks.forget(transaction)
         self._end(transaction)
-
-    def allocate_timestamp(self, count: int = 1) -> int:
-        """Return the first of ``count`` fresh timestamps in a row, above all earlier ones."""
-        return self.timestamps.allocate(count)
 
     def take_rowids(self, count: int) -> int:
         """Return the first of ``count`` row ids in a row: they grow in the order of insertion."""

@@ -234,13 +234,14 @@ class Transaction:
     def forget_writes(self) -> None:
         """Give the memory of the buffer back."""
         self.writes = {}
-        self.moves = []
-        self.encoded = []
-        self.encoded_counts = []
         self.forget_undo()
-        self.unchecked = {}
-        self.deferred = {}
         self.byte_count = 0
+        if self.encoded:
+            self.encoded = []
+            self.encoded_counts = []
+        self.moves.clear()
+        self.unchecked.clear()
+        self.deferred.clear()
 
     def forget_undo(self) -> None:
         """Give up what only later statements or a rollback to a mark would need."""

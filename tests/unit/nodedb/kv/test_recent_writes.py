@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,10 +12,6 @@ from nodedb.kv.recent_writes import ReadSet, RecentWrites
 PREFIX = b"index1"
 KEYS = st.integers(0, 30).map(lambda n: PREFIX + bytes((n,)))
 RANGES = st.tuples(KEYS, KEYS)
-
-
-def written(*keys: bytes) -> dict[bytes, Any]:
-    return dict.fromkeys(keys)
 
 
 def reads_of(keys: list[bytes], ranges: list[tuple[bytes, bytes]]) -> ReadSet:
@@ -73,55 +67,50 @@ def test_the_batches_of_a_scan_are_one_range() -> None:
 
 
 def test_only_what_was_written_above_the_snapshot_counts() -> None:
-    recent = RecentWrites(floor=10)
+    recent = RecentWrites()
     reads = reads_of([b"index1a"], [])
     recent.watch(1, snapshot=10)
-    recent.note(11, written(b"index1a"), applied=10)
+    recent.note(11, [b"index1a"])
     recent.watch(2, snapshot=11)
-    recent.note(12, written(b"index1b"), applied=11)
+    recent.note(12, [b"index1b"])
     assert recent.conflict(reads, 10) == b"index1a"
+    assert recent.conflict(reads, 10, until=10) is None
     assert recent.conflict(reads, 11) is None
 
 
-def test_a_commit_on_its_way_is_known_to_who_begins_meanwhile() -> None:
-    recent = RecentWrites(floor=10)
-    recent.note(11, written(b"index1a"), applied=10)  # Proposed, while nobody watched.
-    recent.watch(1, snapshot=10)
-    recent.note(12, written(b"index1c"), applied=11)
-    assert recent.conflict(reads_of([b"index1a"], []), 10) == b"index1a"
-
-
 def test_a_bulk_commit_is_known_by_its_spans() -> None:
-    recent = RecentWrites(floor=10)
+    recent = RecentWrites()
     recent.watch(1, snapshot=10)
-    recent.note_spans(11, [(b"index1c", b"index1f")], applied=10)
+    recent.note(11, (), [(b"index1c", b"index1f")])
     assert recent.conflict(reads_of([], [(b"index1a", b"index1d")]), 10) == b"index1c"
     assert recent.conflict(reads_of([b"index1f"], []), 10) == b"index1c"
     assert recent.conflict(reads_of([b"index1b"], [(b"index1g", b"index1z")]), 10) is None
 
 
 def test_nothing_is_kept_that_nobody_can_be_validated_against() -> None:
-    recent = RecentWrites(floor=0)
-    for timestamp in range(1, 100):
-        recent.note(timestamp, written(b"k"), applied=timestamp - 1)
-    assert len(recent) == 1
+    recent = RecentWrites()
+    assert not recent.is_watched
     recent.watch(1, snapshot=99)
     for timestamp in range(100, 150):
-        recent.note(timestamp, written(b"k"), applied=timestamp - 1)
+        recent.note(timestamp, [b"k"])
+    recent.watch(2, snapshot=149)
     assert len(recent) == 50
     recent.unwatch(1)
-    recent.note(150, written(b"k"), applied=149)
+    recent.note(150, [b"k"])
     assert len(recent) == 1
+    recent.unwatch(2)
+    assert len(recent) == 0
+    assert not recent.is_watched
 
 
 def test_who_reads_below_what_is_known_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent_writes, "RECENT_KEYS_MAX", 10)
-    recent = RecentWrites(floor=10)
+    recent = RecentWrites()
     recent.watch(1, snapshot=10)
     reads = reads_of([b"index1z"], [])
     for timestamp in range(11, 21):
-        recent.note(timestamp, written(b"index1a"), applied=timestamp - 1)
+        recent.note(timestamp, [b"index1a"])
     assert recent.conflict(reads, 10) is None
-    recent.note(21, written(b"index1b"), applied=20)
+    recent.note(21, [b"index1b"])
     assert recent.conflict(reads, 10) == b""
     assert recent.conflict(reads, 11) is None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from nodedb.kv import group as group_module
 from nodedb.kv import recent_writes
 from nodedb.txn import manager as manager_module
 from nodedb.txn.checks import ALL_CHECKS, Checks
@@ -248,3 +249,35 @@ def test_bulk_commits_are_validated_too(monkeypatch: pytest.MonkeyPatch) -> None
 def test_without_its_check_anomalies_are_found(check: str) -> None:
     checks = ALL_CHECKS._replace(**{check: False, "validates_reads": False})
     assert any(histories(seed, checks).anomaly() for seed in range(20))
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_a_commit_on_its_way_is_known_to_who_begins_meanwhile(
+    is_long: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bulk commit is known before its slices, while they are applied, and behind others."""
+    monkeypatch.setattr(group_module, "APPLY_SLICE_ROWS", 1)
+    node = SimulatedNode()
+    manager = node.transactions
+    rows = [(number, 0, 0) for number in range(3)]
+
+    async def insert(transaction: Transaction, rows: list[Any]) -> None:
+        await manager.statement_store(transaction).insert(ACCESS, rows)
+
+    writer = node.begin()
+    node.finish(insert(writer, rows if is_long else rows[:1]))
+    commit = node.start(manager.commit(writer))
+    readers = []
+    while not commit.done:
+        reader = node.begin()
+        reader.is_snapshot = reader.is_validated = True
+        node.start(manager.statement_store(reader).get(TABLE, (0,)))
+        readers.append(reader)
+        node.schedule.turn()
+    assert len(readers) > 1 + is_long
+    for number, reader in enumerate(readers):
+        node.start(insert(reader, [(10 + number, 0, 0)]))
+        with pytest.raises(SerializationFailure):
+            manager.validate(reader)
+        manager.rollback(reader)
+    assert not manager.recent_writes.is_watched
