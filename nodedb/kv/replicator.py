@@ -27,7 +27,8 @@ from nodedb.storage.wal_format import ENTRY_BYTES_MAX
 from nodedb.waiter import Waiter
 from sql import errors as sql_errors
 
-COMMIT_INTERVAL_SECONDS: Final = 0.1
+COMMIT_INTERVAL_SECONDS: Final = 0.5
+"""Rarer commits cost less, for hot pages are written once each, but stop the loop for longer."""
 COMMIT_BYTES: Final = 4 * 1024 * 1024
 REPLAY_BYTES: Final = 16 * 1024 * 1024
 """Payload bytes that are read back from the log at a time when a group starts."""

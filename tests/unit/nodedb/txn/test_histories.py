@@ -169,7 +169,7 @@ class History:
             elif choice < 0.97 or node.schedule.ready:
                 node.schedule.turn()
             elif choice < 0.99:
-                node.schedule.advance(0.06)
+                node.schedule.advance(0.3)
             else:
                 node.transactions.raise_watermark(node.group.last_timestamp)
                 node.transactions.collect(b"\0", 50)
