@@ -242,6 +242,7 @@ class Services:
 
     def advisory_unlock_all(self) -> None:
         """Release all session-level advisory locks."""
+        self._session.block.note_other_effects()
         self._counts.clear()
         self._session.node.transactions.locks.release_all(self._owner)
 

@@ -86,7 +86,10 @@ def test_a_simple_query_runs_again(node: NodeProcess, level: str) -> None:
 
 
 @pytest.mark.parametrize("level", SNAPSHOT_LEVELS)
-@pytest.mark.parametrize("condition", ["nextval('s') > 0", "pg_try_advisory_lock(7)"])
+@pytest.mark.parametrize(
+    "condition",
+    ["nextval('s') > 0", "pg_try_advisory_lock(7)", "pg_advisory_unlock_all() IS NOT NULL"],
+)
 def test_what_cannot_be_taken_back_is_not_done_twice(
     node: NodeProcess, level: str, condition: str
 ) -> None:
