@@ -81,6 +81,21 @@ class TimestampOracle:
         self.reserved_until = pack_timestamp(physical_ms(self.last) + WINDOW_MS)
         return Allocation(timestamp, self.reserved_until)
 
+    def covers(self, now_ms: int) -> bool:
+        """Tell whether the next timestamp lies inside the window that is durable already."""
+        return max(now_ms << COUNTER_BITS, self.last + 1) < self._durable_until
+
+    def renewal(self, now_ms: int) -> int | None:
+        """Return the window's new end to be made durable, None while more than half is left.
+
+        For an oracle whose window takes a quorum to raise: asked for ahead, nobody waits for it.
+        """
+        newest = max(now_ms, physical_ms(self.last))
+        if physical_ms(self.reserved_until) - newest > WINDOW_MS // 2:
+            return None
+        self.reserved_until = pack_timestamp(newest + WINDOW_MS)
+        return self.reserved_until
+
     @property
     def is_ahead(self) -> bool:
         """Tell whether the next timestamp would lead too far, by the clock as last seen."""
