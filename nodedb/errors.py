@@ -1,9 +1,27 @@
 """Errors of the node itself: disk, log and engine faults. An operator acts, not the client.
 
+And one that is the retry loop's: ``LeaderChanged``.
+
 They never leave ``state_machine.apply`` as an answer: whoever meets one stops the replica (or, for
 ``DiskFull`` and ``MapFull`` met before anything was proposed, refuses the statement). Which
 SQLSTATE a client sees (58030, XX001, 53100) is decided where errors are turned into messages.
 """
+
+from sql.errors import SerializationFailure
+
+
+class LeaderChanged(SerializationFailure):
+    """40001: this node lost the rows' group before the transaction's commit; nothing was applied.
+
+    Outside a transaction block no client need see it: the statement can run at the new leader.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "could not serialize access: the leader of the group has changed",
+            detail="Nothing of the transaction was applied.",
+            hint="The transaction might succeed if retried.",
+        )
 
 
 class StorageError(Exception):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from nodedb.catalog import acl
 from nodedb.catalog.derived import derived, find_index
 from sql.catalog.descriptor import (
-    INFORMATION_SCHEMA_ID,
+    INTERNAL_SCHEMA_ID,
     PG_CATALOG_ID,
     Database,
     Descriptor,
@@ -42,13 +42,17 @@ DEFAULT_SEARCH_PATH: Final = ("$user", "public")
 
 
 class VirtualTables:
-    """The system tables of a node, by name and by OID."""
+    """The system tables of a node, by name and by OID.
 
-    __slots__ = ("by_name", "by_oid")
+    ``listed`` are those that pg_catalog and information_schema tell of: not nodedb's own views.
+    """
+
+    __slots__ = ("by_name", "by_oid", "listed")
 
     def __init__(self, tables: tuple[VirtualTable, ...] = ()) -> None:
         self.by_name = {(table.schema_id, table.name): table for table in tables}
         self.by_oid = {table.oid: table for table in tables}
+        self.listed = tuple(table for table in tables if table.schema_id != INTERNAL_SCHEMA_ID)
 
 
 class SessionCatalog:
@@ -222,7 +226,7 @@ class SessionCatalog:
 
     def schema_privileges(self, schema_id: int) -> set[str]:
         """Return the letters the role holds on a schema."""
-        if schema_id in (PG_CATALOG_ID, INFORMATION_SCHEMA_ID):
+        if schema_id in _BUILTIN_SCHEMA_BY_ID:
             return {"U", "C"} if self.is_superuser else {"U"}
         schema = self.snapshot.get(schema_id)
         if not isinstance(schema, Schema):

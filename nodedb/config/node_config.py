@@ -14,8 +14,15 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from cluster.membership.address import MalformedAddress, parse_advertised
+from cluster.membership.config import StartSettings
+from cluster.membership.seeds import parse_seeds
+from nodedb.config.cluster_checks import cluster_faults
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from cluster.membership.seeds import SeedSettings
 
 
 class Address(NamedTuple):
@@ -55,10 +62,16 @@ class NodeConfig:
     advertise_rpc: Address | None = None
     join: tuple[str, ...] = ()
     join_token_file: Path | None = None
+    join_retry_max_attempts: int = 8
+    join_retry_max_backoff_secs: int = 32
+    join_budget_seconds: int = 120
     node_id: int | None = None
     role: str = "voter"
     locality: tuple[str, ...] = ()
     num_groups: int | None = None
+    election_timeout_ms_min: int | None = None
+    election_timeout_ms_max: int | None = None
+    heartbeat_ms: int | None = None
     replication_factor: int | None = None
     certs_dir: Path | None = None
     cluster_secret_file: Path | None = None
@@ -75,6 +88,29 @@ class NodeConfig:
     disk_reserve_bytes: int = 256 * 1024 * 1024
     gc_ttl_seconds: int = 600
     drain_seconds: int = 30
+    drain_unready_seconds: int = 0
+    drain_connections_seconds: int = 0
+    drain_leases_seconds: int = 5
+    http_admin_token: str | None = None
+
+    @property
+    def is_clustered(self) -> bool:
+        """Tell whether the node is to be a member of a cluster; else it is one by itself."""
+        return bool(self.join)
+
+    @property
+    def seeds(self) -> SeedSettings:
+        """The addresses of ``--join``, in their one form; empty without it."""
+        return parse_seeds(self.join)
+
+    @property
+    def start_settings(self) -> StartSettings:
+        """How long and how often a new node asks."""
+        return StartSettings(
+            attempts_max=self.join_retry_max_attempts,
+            back_off_seconds_max=float(self.join_retry_max_backoff_secs),
+            budget_seconds=float(self.join_budget_seconds),
+        )
 
     @property
     def variables(self) -> dict[str, str]:
@@ -214,7 +250,13 @@ def _check(config: NodeConfig) -> list[str]:
     faults = []
     for name in ("sql", "http", "rpc"):
         address: Address = getattr(config, f"{name}_addr")
-        if address.host in _EVERYWHERE and getattr(config, f"advertise_{name}") is None:
+        advertised: Address | None = getattr(config, f"advertise_{name}")
+        if advertised is not None:
+            try:
+                parse_advertised(str(advertised))
+            except MalformedAddress as error:
+                faults.append(f"--advertise-{name} {error}")
+        elif address.host in _EVERYWHERE:
             faults.append(
                 f"--{name}-addr {address} listens everywhere: give --advertise-{name} HOST:PORT"
             )
@@ -228,14 +270,6 @@ def _check(config: NodeConfig) -> list[str]:
     if config.wal_segment_bytes < 1 << 20:
         faults.append("wal_segment_bytes must be at least 1 MiB")
     faults.extend(f"--set {item}: expected name=value" for item in config.set if "=" not in item)
-    faults.extend(
-        f"--locality {item}: expected key=value" for item in config.locality if "=" not in item
-    )
-    faults.extend(
-        f"--{name.replace('_', '-')}: this version runs single nodes only"
-        for name in ("join", "join_token_file", "cluster_secret_file")
-        if getattr(config, name)
-    )
-    if config.role != "voter":
-        faults.append("--role replica: this version runs single nodes only")
+    if config.is_clustered:
+        faults.extend(cluster_faults(config))
     return faults

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+from nodedb.gateway.placement import Placement, place_bound
 from sql.ast.query import Delete, DmlStatement, Insert, Select, SetOperation, Update, Values
 from sql.binder import bind_statement, column_privileges
 from sql.binder.bound import WithPlan
@@ -44,6 +45,7 @@ class PreparedPlan:
     """A bound and planned query or DML statement."""
 
     __slots__ = (
+        "_placement",
         "bound",
         "checked_privileges",
         "checked_relations",
@@ -67,6 +69,7 @@ class PreparedPlan:
         """What PostgreSQL calls it where writing is refused."""
         self.bound = bound
         self.plan = plan
+        self._placement: Placement | None = None
         self.checked_privileges = False
         self.columns: tuple[Any, ...] | None = None
         self.is_read_only = bound.kind == "select" and not writes_or_locks(bound)
@@ -85,6 +88,13 @@ class PreparedPlan:
         checked = _checked(bound, catalog, relations) if self.is_writing else set()
         self.checked_relations = tuple(sorted(checked - set(relations)))
         """Tables in which foreign keys look rows up."""
+
+    @property
+    def placement(self) -> Placement:
+        """Where it may run."""
+        if self._placement is None:
+            self._placement = place_bound(self.bound)
+        return self._placement
 
     def writes_only_temporary(self, catalog: SessionCatalog) -> bool:
         """Tell whether all it writes are temporary tables, which a read-only transaction may."""

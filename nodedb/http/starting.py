@@ -1,22 +1,28 @@
 """Answers on the HTTP port while the node still reads its log back: alive, but not ready.
 
 Replay keeps the event loop busy, so a thread answers until the real server takes the listening
-socket over. It knows three answers and nothing of the node.
+socket over. It knows two answers: that the process lives, and how far the start has come.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import socket
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from nodedb.http.health import live, starting
+from nodedb.http.phases import StartPhases
+
+if TYPE_CHECKING:
+    from nodedb.http.health import Answer
 
 _REQUEST_BYTES_MAX: Final = 8192
 _CLIENT_SECONDS: Final = 1.0
-_LIVE: Final = b'{"status": "alive"}'
-_STARTING: Final = b'{"status": "starting"}'
+_REASONS: Final = {200: b"OK", 503: b"Service Unavailable"}
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -32,8 +38,9 @@ def listen(host: str, port: int) -> socket.socket:
 class StartingResponder:
     """Serves ``listener`` from a thread until ``stop``, which leaves the socket open."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, phases: StartPhases | None = None) -> None:
         self._listener = listener
+        self._phases = phases or StartPhases()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name="http-starting", daemon=True)
 
@@ -66,9 +73,13 @@ class StartingResponder:
                 return
             request += part
         is_live = request.startswith((b"GET /health/live ", b"HEAD /health/live "))
-        status = b"200 OK" if is_live else b"503 Service Unavailable"
-        body = _LIVE if is_live else _STARTING
-        client.sendall(
-            b"HTTP/1.1 %s\r\nContent-Type: application/json; charset=utf-8\r\n"
-            b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (status, len(body), body)
-        )
+        client.sendall(_response(live() if is_live else starting(self._phases)))
+
+
+def _response(answer: Answer) -> bytes:
+    body = json.dumps(answer.body).encode()
+    return (
+        b"HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=utf-8\r\n"
+        b"Content-Length: %d\r\nConnection: close\r\n\r\n%s"
+        % (answer.status, _REASONS[answer.status], len(body), body)
+    )

@@ -47,7 +47,28 @@ class CollectGarbage(msgspec.Struct, frozen=True, gc=False, array_like=True, tag
     watermark: int
 
 
-Effects = Union[RowWrites, ClearStorage, CollectGarbage]
+class PreparedRows(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=4):
+    """A transaction's effects, kept aside until its decision is known (``FinishPrepared``).
+
+    ``effects`` are encoded entries without a timestamp yet. The transaction also changes the
+    catalog, and the entry of the metadata group that does so is its decision (PROTOCOL rule 55).
+    """
+
+    transaction_id: int
+    effects: tuple[bytes, ...]
+
+
+class FinishPrepared(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=5):
+    """The outcome of a prepared transaction: its rows are visible at ``commit_timestamp``.
+
+    0 drops them: it has not committed. Repeated, it changes nothing.
+    """
+
+    transaction_id: int
+    commit_timestamp: int
+
+
+Effects = Union[RowWrites, ClearStorage, CollectGarbage, PreparedRows, FinishPrepared]
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Effects]] = msgspec.msgpack.Decoder(Effects)
 _slice_decoder: Final = msgspec.msgpack.Decoder(list[Write])

@@ -4,6 +4,8 @@
 at whatever else the log does to the disk. Both only forward to the real thing.
 """
 
+import errno
+import os
 from typing import Final
 
 from nodedb.kv.fault_points import PassPlace, Place
@@ -38,6 +40,8 @@ class FaultFile:
 
     def fallocate(self, offset: int, length: int) -> None:
         """Allocate."""
+        if self._directory.is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.real.fallocate(offset, length)
         self._directory.pass_one_of(Place.RECYCLE_ALLOCATE, None)
 
@@ -64,6 +68,8 @@ class FaultDirectory:
         self.real = real
         self.path = real.path
         self.is_recovering = True
+        self.is_full = False
+        """The disk has no room for anything new."""
         self._pass = pass_place
 
     def pass_one_of(self, running: Place | None, recovering: Place | None) -> None:
@@ -96,7 +102,7 @@ class FaultDirectory:
 
     def free_bytes(self) -> int:
         """Return the free bytes."""
-        return self.real.free_bytes()
+        return 0 if self.is_full else self.real.free_bytes()
 
     def salt(self) -> int:
         """Return random bits."""

@@ -34,10 +34,13 @@ from nodedb.kv.effects import (
     ClearStorage,
     CollectGarbage,
     Effects,
+    FinishPrepared,
     LongWrites,
+    PreparedRows,
     RowWrites,
     Write,
     decode_effects,
+    encode_effects,
 )
 from nodedb.kv.keys import (
     HEADER,
@@ -51,6 +54,7 @@ from nodedb.storage.engine import Engine, Space
 from sql.errors import SnapshotTooOld
 
 _STATE_KEY: Final = b"group-state"
+_PREPARED: Final = b"prepared/"
 _TIMESTAMP: Final = struct.Struct(">Q")
 _VSHARDS: Final = tuple(vshard.to_bytes(2, "big") for vshard in range(VSHARD_COUNT))
 _write_key: Final = itemgetter(1)
@@ -63,6 +67,10 @@ Item = tuple[bytes, bytes]
 
 def _write_prefix(write: Write) -> bytes:
     return write[1][: PREFIX.size]
+
+
+def _prepared_key(transaction_id: int) -> bytes:
+    return _PREPARED + transaction_id.to_bytes(8, "big")
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -88,11 +96,15 @@ class DataGroup:
         self.clearing: list[bytes] = []
         self.amid_timestamp = 0
         """The commit timestamp of the entry that is being applied in slices, 0 for none."""
+        self.prepared: set[int] = set()
+        """Transactions whose rows wait for the decision on their catalog change."""
         self.vshard_keys = array("q", bytes(8 * VSHARD_COUNT))
         self.vshard_bytes = array("q", bytes(8 * VSHARD_COUNT))
         self._load()
 
     def _load(self) -> None:
+        found = self._meta.scan(_PREPARED, _PREPARED + b"\xff" * 9, 1 << 20)
+        self.prepared = {int.from_bytes(key[len(_PREPARED) :], "big") for key, _ in found}
         saved = self._meta.get(_STATE_KEY)
         if saved is None:
             return
@@ -102,6 +114,19 @@ class DataGroup:
         self.clearing = list(state.clearing)
         self.vshard_keys = array("q", state.vshard_keys)
         self.vshard_bytes = array("q", state.vshard_bytes)
+
+    def reload(self) -> None:
+        """Read everything again: a snapshot has taken the place of this group's spaces.
+
+        An entry that was being applied in slices is part of it, or comes again.
+        """
+        self.last_timestamp = TIMESTAMP_MIN
+        self.watermark = 0
+        self.clearing = []
+        self.amid_timestamp = 0
+        self.vshard_keys = array("q", bytes(8 * VSHARD_COUNT))
+        self.vshard_bytes = array("q", bytes(8 * VSHARD_COUNT))
+        self._load()
 
     def save(self) -> None:
         """Write the counters into the engine's open transaction.
@@ -118,6 +143,11 @@ class DataGroup:
         self._meta.put(_STATE_KEY, msgspec.msgpack.encode(state))
 
     # Applying
+
+    @staticmethod
+    def decode(payload: bytes) -> Effects:
+        """Read an entry as it stands in the log. Raises UnknownEffects."""
+        return decode_effects(payload)
 
     def apply_payload(self, payload: bytes, index: int) -> None:
         """Apply an entry as it stands in the log (recovery, followers)."""
@@ -152,8 +182,56 @@ class DataGroup:
                 self.clearing.extend(p for p in value.prefixes if p not in self.clearing)
             case CollectGarbage():
                 self.watermark = max(self.watermark, value.watermark)
-
+            case PreparedRows():
+                self._meta.put(_prepared_key(value.transaction_id), encode_effects(value))
+                self.prepared.add(value.transaction_id)
+            case FinishPrepared():
+                return self._finish_prepared(value)
         return None
+
+    # Rows that wait for the decision on the catalog change they belong to. They lie beside the
+    # group's small state, so a snapshot carries them, and a new leader finds them.
+
+    def _finish_prepared(self, outcome: FinishPrepared) -> Iterator[int] | None:
+        """Apply or drop a prepared transaction's effects."""
+        key = _prepared_key(outcome.transaction_id)
+        stored = self._meta.get(key)
+        if stored is None:
+            return None
+        timestamp = outcome.commit_timestamp
+        assert not timestamp or timestamp > self.last_timestamp, "timestamps grow along the log"
+        prepared = decode_effects(stored)
+        assert isinstance(prepared, PreparedRows), key
+        long: list[Write] | None = None
+        for payload in prepared.effects if timestamp else ():
+            effects = decode_effects(payload)
+            if not isinstance(effects, RowWrites):
+                self.apply(effects, 0)
+            elif len(effects.writes) > APPLY_SLICE_ROWS:
+                assert long is None, "one entry of rows for each transaction"
+                long = effects.writes
+            else:
+                self._apply_writes(timestamp, effects.writes)
+        if long is not None:
+            return self._finish_long(timestamp, long, outcome.transaction_id)
+        self._forget_prepared(outcome.transaction_id)
+        self.last_timestamp = max(self.last_timestamp, timestamp)
+        return None
+
+    def _finish_long(
+        self, timestamp: int, writes: list[Write], transaction_id: int
+    ) -> Iterator[int]:
+        """Apply many prepared rows in slices; they are there until the last one is applied."""
+        slices = (
+            writes[start : start + APPLY_SLICE_ROWS]
+            for start in range(0, len(writes), APPLY_SLICE_ROWS)
+        )
+        yield from self._apply_sliced(timestamp, slices)
+        self._forget_prepared(transaction_id)
+
+    def _forget_prepared(self, transaction_id: int) -> None:
+        self._meta.delete(_prepared_key(transaction_id))
+        self.prepared.discard(transaction_id)
 
     def _apply_sliced(self, timestamp: int, slices: Iterator[list[Write]]) -> Iterator[int]:
         self.amid_timestamp = timestamp

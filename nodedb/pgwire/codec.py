@@ -16,7 +16,7 @@ from typing import Final
 from nodedb.pgwire import message as m
 from nodedb.pgwire.errors import FatalError, framing_lost
 from nodedb.session.encoding import decode_utf8
-from sql.errors import ProgramLimitExceeded, ProtocolViolation
+from sql.errors import ProgramLimitExceeded, ProtocolViolation, SqlError
 
 MESSAGE_BYTES_MAX: Final = 256 * 1024 * 1024
 _SMALL_MESSAGE_BYTES_MAX: Final = 10_000
@@ -202,12 +202,29 @@ _DECODERS: Final[dict[int, Callable[[bytes, int, int], m.FrontendMessage]]] = {
 # Only these carry data of the user. All others are short, so that a mad length is found at once.
 _LONG_TAGS: Final = frozenset(b"BPQdF")
 _COPY_DATA_TAG: Final = ord("d")
+_QUERY_TAG: Final = ord("Q")
+_SYNC_TAG: Final = ord("S")
+_BATCH_ENDS: Final = frozenset(b"QFSHX")
+"""Where whoever collects a batch has to decide: behind these the client may wait for an answer."""
+KEPT_BYTES_MAX: Final = 1 << 20
+"""Of a batch that may have to be sent again to another node."""
 
 
 class FrontendDecoder:
     """Reassembles messages from chunks of any size. After a FatalError no boundary is known."""
 
-    __slots__ = ("_chunks", "_data", "_offset", "_wanted", "last_tag", "message_bytes_max")
+    __slots__ = (
+        "_chunks",
+        "_data",
+        "_kept",
+        "_kept_bytes",
+        "_mark",
+        "_offset",
+        "_peeked",
+        "_wanted",
+        "last_tag",
+        "message_bytes_max",
+    )
 
     def __init__(self, message_bytes_max: int = MESSAGE_BYTES_MAX) -> None:
         self.message_bytes_max = message_bytes_max
@@ -218,9 +235,16 @@ class FrontendDecoder:
         self._chunks: list[bytes] = []
         self._wanted = 0
         self.last_tag = 0
+        # Where the batch began that is to be had again, in _data; what of it came before _data.
+        self._mark = -1
+        self._peeked = 0
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they came from the socket."""
+        if self._mark >= 0:
+            self._keep()
         if self._chunks:
             self._chunks.append(data)
             self._wanted -= len(data)
@@ -248,6 +272,91 @@ class FrontendDecoder:
     def is_empty(self) -> bool:
         """True when every byte fed was part of a message returned."""
         return self._offset == len(self._data) and not self._chunks
+
+    # Batches, for who has to send them on.
+
+    def mark(self) -> None:
+        """Remember where the next message begins: ``since_mark`` gives back what came since."""
+        self._mark = self._offset
+        self._kept.clear()
+        self._kept_bytes = 0
+
+    def since_mark(self) -> bytes | None:
+        """Return the messages taken since the mark; None if there is none, or they are too long."""
+        if self._mark < 0:
+            return None
+        return b"".join((*self._kept, self._data[self._mark : self._offset]))
+
+    def _keep(self) -> None:
+        """Keep what was taken since the mark before the data go."""
+        self._kept.append(self._data[self._mark : self._offset])
+        self._kept_bytes += self._offset - self._mark
+        # Wherever the next message lies after the feed, it is at the offset 0 then, unless all
+        # that was fed before has been taken, which is the same.
+        self._mark = 0
+        if self._offset != len(self._data) or self._chunks:
+            self._data = self._data[self._offset :]
+            self._offset = 0
+        if self._kept_bytes > KEPT_BYTES_MAX:
+            self._mark = -1
+            self._kept.clear()
+
+    def take_raw(self) -> bytes | None:
+        """Take the next message as it stands, or None when more bytes are needed.
+
+        Raises FatalError as ``next_message``.
+        """
+        data, start = self._data, self._offset
+        if start + _HEADER_BYTES > len(data):
+            return None
+        tag, length = _header(data, start)
+        self._check_header(tag, length)
+        end = start + 1 + length
+        if end > len(data):
+            self._start_collecting(data, start, end)
+            return None
+        self.last_tag = tag
+        self._offset = end
+        return data[start:end]
+
+    def take_peeked(self) -> bytes:
+        """Take the whole batch that ``peek`` has just found, as it stands."""
+        data = self._data[self._offset : self._peeked]
+        self._offset = self._peeked
+        self.last_tag = data[0] if data[0] == _QUERY_TAG else _SYNC_TAG
+        return data
+
+    def peek(self) -> tuple[list[m.FrontendMessage], bool]:
+        """Decode what comes next up to the end of a batch (Query, Sync), and take nothing.
+
+        The flag tells whether that end was reached. A malformed message stands for an end: that
+        nobody can go on behind it is found when it is taken. So does one that ends in no batch.
+        """
+        data, start = self._data, self._offset
+        messages: list[m.FrontendMessage] = []
+        while start + _HEADER_BYTES <= len(data):
+            tag, length = _header(data, start)
+            end = start + 1 + length
+            if tag not in _DECODERS or not _LENGTH_BYTES <= length <= self.message_bytes_max:
+                return messages, True
+            if end > len(data):
+                return messages, False
+            try:
+                messages.append(_DECODERS[tag](data, start + _HEADER_BYTES, end))
+            except SqlError:
+                return messages, True
+            if tag in _BATCH_ENDS:
+                self._peeked = end
+                return messages, True
+            start = end
+        return messages, False
+
+    def unread(self, messages: bytes) -> None:
+        """Put back messages that were taken, to be taken again."""
+        self._data = b"".join((messages, self._data[self._offset :], *self._chunks))
+        self._chunks.clear()
+        self._offset = 0
+        self._mark = -1
 
     def sole_execution(self, following: bytes) -> bytes | None:
         """Return what was fed last if it is the message returned last and ``following``."""
@@ -322,6 +431,10 @@ class FrontendDecoder:
             )
 
     def _start_collecting(self, data: bytes, start: int, end: int) -> None:
+        if self._mark >= 0:
+            self._kept.append(data[self._mark : start])
+            self._kept_bytes += start - self._mark
+            self._mark = 0
         self._wanted = end - len(data)
         self._chunks.append(data[start:])
         self._data = b""

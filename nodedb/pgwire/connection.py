@@ -24,10 +24,10 @@ Source: PostgreSQL docs, "Message Flow".
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from nodedb.errors import StorageError
+from nodedb.errors import LeaderChanged, StorageError
 from nodedb.pgwire import backend
 from nodedb.pgwire import message as m
 from nodedb.pgwire.codec import FrontendDecoder
@@ -42,36 +42,33 @@ from nodedb.pgwire.errors import (
     notice_fields,
     storage_failure,
 )
-from nodedb.pgwire.io import ConnectionIo
+from nodedb.pgwire.forwarding import Forwarder
+from nodedb.pgwire.io import ConnectionIo, Gate
 from nodedb.pgwire.parameters import check_text_parameters
-from nodedb.pgwire.rows import FORMAT_CODES, RowEncoder
+from nodedb.pgwire.results import ResultWriter
+from nodedb.pgwire.rows import FORMAT_CODES
 from nodedb.pgwire.runner import FlushingRunner
-from nodedb.pgwire.shapes import Shapes, spread_formats
+from nodedb.pgwire.shapes import spread_formats
 from nodedb.pgwire.startup import StartupDecoder
 from nodedb.pgwire.templates import BIND_TAG, NAME_OFFSET, Template, complete, head_of, query_text
 from nodedb.session.api import (
     AnswerAtOnce,
-    CopyIn,
-    CopyOut,
     FrontEndSession,
-    Result,
     Step,
 )
 from nodedb.waiter import Waiter
 from sql.errors import (
     FeatureNotSupported,
-    ProtocolViolation,
     SqlError,
 )
-from sql.types.base import Row
+
+if TYPE_CHECKING:
+    from nodedb.session.session import Session
 
 _LOGGER: Final = logging.getLogger("nodedb.pgwire")
 # An error in one of these discards everything up to Sync.
 _EXTENDED_TAGS: Final = frozenset(b"PBEDCH")
 _SYNC_TAG: Final = ord("S")
-# Rows encoded at once: few until their width is known, then about a flush's worth.
-_ROWS_FIRST: Final = 32
-_ROWS_MAX: Final = 1024
 _TEMPLATES_MAX: Final = 256
 
 # What libpq, and most drivers, send behind the Bind of a prepared statement.
@@ -80,7 +77,7 @@ _EXECUTE_SYNC: Final = b"E\0\0\0\x09\0\0\0\0\0" + _SYNC
 _DESCRIBE_EXECUTE_SYNC: Final = b"D\0\0\0\x06P\0" + _EXECUTE_SYNC
 
 
-class Connection:
+class Connection(ResultWriter):
     """One client. ``handshake`` makes the session; see ``nodedb.pgwire.handshake``.
 
     ``on_end`` is called once when everything is over and the session is closed.
@@ -93,11 +90,9 @@ class Connection:
         handshake: Callable[["Connection"], Awaitable[FrontEndSession]],
         on_end: Callable[[], None],
     ) -> None:
+        super().__init__(settings)
         self.io = io
-        self.settings = settings
-        self.out = bytearray()
         self.startup_decoder = StartupDecoder()
-        self.decoder = FrontendDecoder()
         self.session: FrontEndSession | None = None
         self.steps = 0
         self._handshake = handshake
@@ -113,8 +108,10 @@ class Connection:
         # Raised as soon as the connection is idle outside a block.
         self._farewell: FatalError | None = None
         self._in_simple_query = False
-        self._is_copying = False
-        self._shapes = Shapes()
+        self._gate: Gate | None = None
+        self._is_amid_batch = False
+        # Length of ``out`` where the batch began, -1 once any of its answer has left.
+        self._batch_start = -1
         self._templates: dict[bytes, Template] = {}
         # True while the coroutine waits for the first message of what comes next.
         self._may_answer_directly = False
@@ -122,6 +119,8 @@ class Connection:
         self._has_declined = False
         # A step that commits, its template (None: a simple query), and the waiter for input.
         self._committing: tuple[Step, Template | None, Waiter[None]] | None = None
+        # What it came as, if that may be run by another node instead.
+        self._repeatable: bytes | None = None
         self._handlers: dict[type, Callable[[Any], Awaitable[None]]] = {
             m.Query: self._on_query,
             m.Parse: self._on_parse,
@@ -155,14 +154,18 @@ class Connection:
             if not self.decoder.is_amid_message:
                 self._input = None
                 waiter.set_result(None)
-        elif not self._is_input_paused and self._has_much_input():
-            self._is_input_paused = True
-            self.io.pause_input()
+        else:
+            if not self._is_input_paused and self._has_much_input():
+                self._is_input_paused = True
+                self.io.pause_input()
+            if self._gate is not None:
+                self._gate.wake()
 
     def eof(self) -> None:
         """Note that no more input comes; what is there is still worked off and answered."""
         self._is_eof = True
-        self._wake_input(ConnectionLost("end of input"))
+        if not self._wake_input(ConnectionLost("end of input")) and self._gate is not None:
+            self._gate.wake()
 
     def lost(self) -> None:
         """Note that the socket is gone. A statement is cancelled, a commit under way is not."""
@@ -251,6 +254,7 @@ class Connection:
     def flush(self) -> None:
         """Hand the output buffer to the socket."""
         self._is_flush_wanted = False
+        self._batch_start = -1
         if self.out:
             self.io.write(bytes(self.out))
             self.out.clear()
@@ -271,6 +275,67 @@ class Connection:
             self._is_input_paused = False
             self.io.resume_input()
         await waiter
+
+    # What a gate does on the connection's behalf.
+
+    @property
+    def is_eof(self) -> bool:
+        """Tell whether no more input comes."""
+        return self._is_eof
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether the client is gone."""
+        return self._is_lost
+
+    @property
+    def is_write_paused(self) -> bool:
+        """Tell whether the socket takes no more for now."""
+        return self._is_write_paused
+
+    def resume_input(self, *, is_needed: bool = False) -> None:
+        """Read from the socket again, when what it gave has been used, or is of no use alone."""
+        if self._is_input_paused and (is_needed or not self._has_much_input()):
+            self._is_input_paused = False
+            self.io.resume_input()
+
+    def start_batch(self) -> None:
+        """Note that the next message begins a batch, which may have to be taken back."""
+        self._batch_start = len(self.out)
+
+    def take_back_batch(self) -> bool:
+        """Forget what was answered to the batch; False when some of it has left already."""
+        if self._batch_start < 0:
+            return False
+        del self.out[self._batch_start :]
+        return True
+
+    def end_batch(self, session: FrontEndSession, status: bytes) -> None:
+        """Tell the client that it has the turn, with a transaction of this status."""
+        self._is_amid_batch = False
+        self._in_simple_query = self._has_declined = False
+        if session.has_asynchronous:
+            self._append_asynchronous(session)
+        self.out += backend.READY_FOR_QUERY[status]
+        self.flush()
+
+    def begin_again(self, messages: bytes) -> None:
+        """Take messages of an unanswered batch back into the input, to begin it again."""
+        self.decoder.unread(messages)
+        self._is_amid_batch = self._in_simple_query = self._has_declined = False
+
+    def append_ready(self, status: bytes) -> None:
+        """Write ReadyForQuery for what came behind the end of a batch."""
+        self.out += backend.READY_FOR_QUERY[status]
+
+    def flush_if_idle(self) -> None:
+        """Send messages that belong to no batch, if the client reads."""
+        if self._input is not None and not self._is_write_paused:
+            self.flush()
+
+    async def give_way(self) -> None:
+        """Send what is there; wait while the socket is full. Raises ConnectionLost."""
+        await self._give_way()
 
     def start_messages(self, message_bytes_max: int) -> None:
         """Expect tagged messages from now on, of at most so many bytes."""
@@ -330,6 +395,7 @@ class Connection:
         """Live from the first byte to the last."""
         try:
             self.session = await self._handshake(self)
+            self._gate = self.make_gate(self.session)
             self._ready(self.session)
             await self._serve(self.session)
         except ConnectionLost:
@@ -345,10 +411,18 @@ class Connection:
             if fatal is None:
                 fields[:2] = [(b"S", "FATAL"), (b"V", "FATAL")]
             backend.error_response(self.out, fields)
+        if self._gate is not None:
+            self._gate.let_go()
         if self.session is not None:
             await self.session.close()
         self.flush()
         self.io.close()
+
+    def make_gate(self, session: FrontEndSession) -> Gate | None:
+        """Return what decides where batches run, None on a node that runs them all."""
+        if session.forwarding is None:
+            return None
+        return Forwarder(self, cast("Session", session), session.forwarding)
 
     async def _serve(self, session: FrontEndSession) -> None:
         while True:
@@ -363,15 +437,20 @@ class Connection:
         """Process messages; the four of a prepared execution without a call more than needed."""
         out = self.out
         next_message = self.decoder.next_message
+        gate = self._gate
         while True:
+            if gate is not None and not self._is_amid_batch:
+                await gate.admit()
             message = next_message()
             if message is None:
-                self._may_answer_directly = True
+                self._may_answer_directly = gate is None or gate.is_home
                 try:
                     await self.wait_input()
                 finally:
                     self._may_answer_directly = False
-            elif type(message) is m.Bind:
+                continue
+            self._is_amid_batch = True
+            if type(message) is m.Bind:
                 if message.parameters:
                     check_text_parameters(message)
                 if not message.portal and await self._answer_at_once(session, message):
@@ -476,6 +555,8 @@ class Connection:
             or not self.decoder.is_empty
         ):
             return False
+        if self._gate is not None:
+            self._repeatable = data if session.transaction_status == b"I" else None
         try:
             if data[0] == BIND_TAG:
                 template = self._templates.get(data[NAME_OFFSET : data.find(0, NAME_OFFSET)])
@@ -553,11 +634,17 @@ class Connection:
         waiter = self._input
         assert waiter is not None
         self._input = None
+        if self._repeatable is not None and isinstance(error, LeaderChanged):
+            self.begin_again(self._repeatable)
+            waiter.set_result(None)
+            return
         self.decoder.last_tag = _SYNC_TAG
         waiter.set_error(error)
 
     async def _recover(self, session: FrontEndSession, error: Exception) -> None:
         """Report the error, and skip what belongs to the failed message."""
+        if self._gate is not None and await self._gate.recover(error):
+            return
         tag = self.decoder.last_tag
         log_unless_expected(error)
         self._append_notices(session)
@@ -586,6 +673,7 @@ class Connection:
                 raise ConnectionLost("terminated")
 
     def _ready(self, session: FrontEndSession) -> None:
+        self._is_amid_batch = False
         if session.has_asynchronous:
             self._append_asynchronous(session)
         self.out += backend.READY_FOR_QUERY[session.transaction_status]
@@ -599,6 +687,9 @@ class Connection:
         self._append_notices(session)
         for process_id, channel, payload in session.take_notifications():
             backend.notification_response(self.out, process_id, channel, payload)
+        self._append_parameter_changes(session)
+
+    def _append_parameter_changes(self, session: FrontEndSession) -> None:
         for name, value in session.take_parameter_changes():
             backend.parameter_status(self.out, name, value)
 
@@ -682,118 +773,3 @@ class Connection:
     def _require_session(self) -> FrontEndSession:
         assert self.session is not None
         return self.session
-
-    # Results.
-
-    async def _answer(
-        self, session: FrontEndSession, result: Result, formats: Sequence[int]
-    ) -> None:
-        """Write what an executed statement answers, RowDescription excepted."""
-        out = self.out
-        columns = result.columns
-        if result.copy_in is not None:
-            result.tag = await self._copy_in(result.copy_in)
-        elif result.copy_out is not None:
-            await self._copy_out(result.copy_out)
-        elif columns is not None:
-            rows = result.rows
-            if rows or result.more is not None:
-                encode = self._shapes.find(session.format, columns, formats).encode
-                if result.more is None and len(rows) <= _ROWS_FIRST:
-                    encode(rows, out)
-                else:
-                    await self._stream(result, encode)
-        if result.finish is not None:
-            finish, result.finish = result.finish, None
-            await finish()
-        self._append_notices(session)
-        if result.suspended:
-            out += backend.PORTAL_SUSPENDED
-        elif result.empty:
-            out += backend.EMPTY_QUERY_RESPONSE
-        else:
-            out += backend.command_complete(result.tag)
-        if len(out) >= self.settings.output_bytes_flush:
-            await self._give_way()
-
-    async def _stream(self, result: Result, encode: RowEncoder) -> None:
-        """Write rows batch by batch, in pieces that keep the buffer near its flush size."""
-        try:
-            rows = result.rows
-            while True:
-                await self._write_rows(rows, encode)
-                if result.more is None:
-                    return
-                rows = await result.more()
-                if not rows:
-                    return
-        except BaseException:
-            # Its functions know the result: a cycle, which would keep the rows of a statement that
-            # ends here until the collector finds them.
-            result.finish = None
-            raise
-        finally:
-            result.more = None
-            result.rows = ()
-
-    async def _write_rows(self, rows: Sequence[Row], encode: RowEncoder) -> None:
-        limit = self.settings.output_bytes_flush
-        out = self.out
-        step = _ROWS_FIRST
-        start = 0
-        while start < len(rows):
-            before = len(out)
-            encode(rows[start : start + step], out)
-            start += step
-            # Wide rows must not pile up to a multiple of the flush size, nor narrow ones cost a
-            # call each.
-            step = min(max(step * limit // (len(out) - before + 1), 1), 2 * step, _ROWS_MAX)
-            if len(out) >= limit:
-                await self._give_way()
-
-    async def _copy_in(self, copy: CopyIn) -> str:
-        backend.copy_in_response(
-            self.out, binary=copy.format_binary, column_count=copy.column_count
-        )
-        tag = self.decoder.last_tag
-        self._is_copying = True
-        try:
-            while True:
-                bodies = self.decoder.take_copy_data()
-                if bodies:
-                    await copy.data(bodies[0] if len(bodies) == 1 else b"".join(bodies))
-                    continue
-                message = await self.next_message()
-                kind = type(message)
-                if kind is m.CopyData:
-                    await copy.data(message.data)  # type: ignore[union-attr]  # kind narrows it
-                elif kind is m.CopyDone:
-                    return await copy.done()
-                elif kind is m.CopyFail:
-                    copy.fail(message.reason)  # type: ignore[union-attr]  # kind narrows it
-                elif kind is m.Terminate:
-                    raise ConnectionLost("terminated")
-                elif kind is not m.Flush and kind is not m.Sync:
-                    # libpq sends a Sync with its Execute, before it knows of the COPY: ignored.
-                    raise self._out_of_step()
-        finally:
-            # An error is answered as one of the message that began the COPY.
-            self.decoder.last_tag = tag
-            self._is_copying = False
-
-    def _out_of_step(self) -> FatalError:
-        """Report a message that may not come amid COPY data; who sends it is lost, as are we."""
-        text = f"unexpected message type 0x{self.decoder.last_tag:02X} during COPY from stdin"
-        backend.error_response(self.out, error_fields(ProtocolViolation(text)))
-        return framing_lost("terminating connection because protocol synchronization was lost")
-
-    async def _copy_out(self, copy: CopyOut) -> None:
-        backend.copy_out_response(
-            self.out, binary=copy.format_binary, column_count=copy.column_count
-        )
-        while chunks := await copy.next_chunk():
-            for chunk in chunks:
-                backend.copy_data(self.out, chunk)
-            if len(self.out) >= self.settings.output_bytes_flush:
-                await self._give_way()
-        self.out += backend.COPY_DONE

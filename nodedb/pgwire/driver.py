@@ -94,6 +94,11 @@ class PgWireServer:
         """Connections past their startup message."""
         return self._admitted
 
+    @property
+    def open_count(self) -> int:
+        """Connections that are not closed yet, whether introduced or not."""
+        return len(self.protocols)
+
     def admit(self) -> None:
         """Count one more connection in. Raises TooManyConnections or CannotConnectNow."""
         if self._is_draining:
@@ -151,21 +156,30 @@ class PgWireServer:
 
         Those that stay longer than ``drain_timeout_seconds`` are ended amid their statement.
         """
+        self.stop_listening()
+        self.end_sessions_when_idle()
+        if not await self._wait_all_gone(self.settings.drain_timeout_seconds):
+            self.end_sessions_now()
+
+    def stop_listening(self) -> None:
+        """Take no new clients; who has connected but not introduced itself yet gets 57P03."""
         self._stop_listening()
         self._is_draining = True
+
+    def end_sessions_when_idle(self) -> None:
+        """End each connection with 57P01 once it is outside a transaction block."""
         for protocol in list(self.protocols):
             protocol.connection.terminate_when_idle(_shutdown())
-        timeout = self.settings.drain_timeout_seconds
-        if not await self._wait_all_gone(timeout):
-            for protocol in list(self.protocols):
-                protocol.connection.terminate(_shutdown())
+
+    def end_sessions_now(self) -> None:
+        """End every connection with 57P01, amid its statement if need be."""
+        for protocol in list(self.protocols):
+            protocol.connection.terminate(_shutdown())
 
     async def close(self) -> None:
         """End every connection now. Idempotent."""
-        self._stop_listening()
-        self._is_draining = True
-        for protocol in list(self.protocols):
-            protocol.connection.terminate(_shutdown())
+        self.stop_listening()
+        self.end_sessions_now()
         for protocol in list(self.protocols):
             protocol.abort()
         await self._wait_all_gone(1.0)

@@ -17,3 +17,26 @@ class ConnectionIo(Protocol):
 
     def close(self) -> None:
         """Close after what was written is sent."""
+
+
+class Gate(Protocol):
+    """Decides, batch by batch, whether a connection runs it or another node."""
+
+    @property
+    def is_home(self) -> bool:
+        """Tell whether the next batch may well be run here, so that trying is worth while."""
+
+    async def admit(self) -> None:
+        """Return once the messages that come next are for the connection itself, or run out.
+
+        What is not for it has been answered by then.
+        """
+
+    async def recover(self, error: Exception) -> bool:
+        """Deal with an error by having the batch run elsewhere; False leaves it to be reported."""
+
+    def wake(self) -> None:
+        """Note that something came, or changed, while the connection does not wait for input."""
+
+    def let_go(self) -> None:
+        """End what is under way elsewhere; the connection is over."""

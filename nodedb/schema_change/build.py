@@ -276,7 +276,7 @@ class IndexBuild:
             author = Author(record.user, record.process_id, record.client, self._services.now())
             changes = overlay.changes(author)
             assert changes is not None
-            await self._manager.commit(transaction, changes.encode())
+            await self._manager.commit(transaction, changes.encode)
         except BaseException:
             self._manager.rollback(transaction)
             raise

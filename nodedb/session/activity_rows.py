@@ -68,13 +68,12 @@ def activity_rows(session: Session) -> list[Row]:
 def activities(session: Session) -> list[Activity]:
     """Return what all sessions do, as a session may see it."""
     node = session.node
-    front_end = node.front_end
-    client_waits = {} if front_end is None else front_end.client_waits()
+    client_waits = node.client_waits()
     roles = acl.roles_of(node.metadata.catalog, session.user_id, session.database_id)
     sees_all = session.catalog().is_superuser or READ_ALL_STATS in roles
     return [
         _activity(other, client_waits, is_visible=sees_all or other.session_user_id in roles)
-        for other in node.sessions.values()
+        for other in node.all_sessions()
     ]
 
 
@@ -132,6 +131,8 @@ def _state(session: Session) -> str:
     if session.is_running:
         return "active"
     state = session.block.state
+    if session.remote_block != "idle":
+        state = session.remote_block
     if state == "failed":
         return "idle in transaction (aborted)"
     return "idle" if state == "idle" else "idle in transaction"

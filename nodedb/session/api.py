@@ -186,6 +186,10 @@ class FrontEndSession(Protocol):
     """Set before ``execute``: whether Sync follows, so that the statement stands alone."""
 
     @property
+    def forwarding(self) -> Any:
+        """The way to the node that serves the rows; None if this one always does."""
+
+    @property
     def format(self) -> FormatSettings:
         """The settings that shape output; another object after one of them changed."""
 

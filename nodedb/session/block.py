@@ -12,10 +12,12 @@ pages.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from nodedb.catalog.changes import Author, CatalogOverlay, IdAllocator
 from nodedb.catalog.changes import Mark as OverlayMark
+from nodedb.errors import LeaderChanged
 from sql.errors import InFailedSqlTransaction, InvalidSavepointSpecification, NoActiveSqlTransaction
 from sql.executor.foreign_keys import DeferredChecks
 
@@ -107,6 +109,8 @@ class TransactionBlock:
         self.portal_count = 0
         """Portals made so far: a savepoint's rollback drops the younger ones."""
         self.on_portals_lost: Callable[[int], None] = lambda _: None
+        self.lasting_count = 0
+        """Transactions that have ended with something that running them again would repeat."""
 
     @property
     def status(self) -> bytes:
@@ -125,6 +129,8 @@ class TransactionBlock:
             self.has_snapshot = False
             if self.state == "idle":
                 self.state = "implicit"
+        elif self.transaction.tenure != self._manager.tenure:
+            self._follow_tenure(self.transaction)
         self.transaction.lock_timeout_ms = self._settings.lock_timeout_ms
         self.transaction.log_waits_ms = self._settings.log_waits_ms
         self.follow_isolation()
@@ -140,6 +146,58 @@ class TransactionBlock:
         self.ensure_transaction(now)
         self.state = "open"
         return True
+
+    def _follow_tenure(self, transaction: Transaction) -> None:
+        """Let a transaction that has done nothing go on in another tenure; 40001 for others."""
+        if self.is_touched:
+            self._manager.check_tenure(transaction)
+        transaction.tenure = self._manager.tenure
+
+    @property
+    def may_repeat(self) -> bool:
+        """Tell whether what runs may be run again from its start, where it was outside a block."""
+        transaction = self.transaction
+        is_alone = self.state in ("idle", "implicit")
+        return is_alone and (transaction is None or not transaction.has_other_effects)
+
+    @property
+    def is_touched(self) -> bool:
+        """Tell whether the transaction has done more than set variables and compute expressions.
+
+        Then it belongs to this node, and to the tenure in which it began.
+        """
+        transaction = self.transaction
+        return transaction is not None and bool(
+            transaction.held
+            or (transaction.snapshot and transaction.is_snapshot)
+            or transaction.writes
+            or transaction.encoded
+            or transaction.cleared
+            or transaction.has_other_effects
+            or self._savepoints
+            or self.overlay is not None
+            or self.on_commit
+            or self.before_commit
+        )
+
+    def adopt(self, started_at: int, *, has_snapshot: bool) -> None:
+        """Go on with an untouched block of another node; its modes are variables, already set."""
+        assert self.state == "idle", self.state
+        self.ensure_transaction(started_at)
+        self.state = "open"
+        self.has_snapshot = has_snapshot
+
+    def begin_failed(self, now: int) -> None:
+        """Be in a failed block: the one at another node is lost, the client has to end it."""
+        self.begin(now)
+        self.fail()
+
+    def abandon(self) -> None:
+        """Go idle without an outcome: the block that this one stood for has ended elsewhere."""
+        if self.transaction is not None:
+            self._manager.rollback(self.transaction)
+            self.transaction = None
+        self._finish(committed=False)
 
     def follow_isolation(self) -> None:
         """Take note of the isolation level just set.
@@ -208,9 +266,14 @@ class TransactionBlock:
                 for callback in self.before_commit:
                     callback()
                 await self._manager.prepare_commit(transaction)
-                if self._manager.timestamps.is_ahead:
+                change = None
+                if overlay is not None and overlay.is_changed:
+                    change = partial(self._catalog_change, overlay)
+                has_rows = transaction.writes or transaction.encoded or transaction.cleared
+                if (has_rows or change is not None) and self._manager.timestamps.is_ahead:
                     await self._manager.timestamps.ready(self._interrupts)
-                change = self._catalog_change(overlay)
+                if transaction.tenure != self._manager.tenure:
+                    self._follow_tenure(transaction)
                 index = await self._manager.commit(transaction, change)
             except BaseException:
                 self.rollback()
@@ -267,14 +330,12 @@ class TransactionBlock:
             raise error
         self._finish(committed=True)
 
-    def _catalog_change(self, overlay: CatalogOverlay | None) -> bytes | None:
+    def _catalog_change(self, overlay: CatalogOverlay) -> bytes | None:
         """Check DDL against the newest catalog.
 
         No other session runs between this and the proposal. The check is a last resort: what the
         statements touched is locked.
         """
-        if overlay is None or not overlay.is_changed:
-            return None
         error = overlay.conflict(self._metadata.catalog)
         if error is not None:
             raise error
@@ -291,7 +352,11 @@ class TransactionBlock:
         self._finish(committed=False)
 
     def _finish(self, *, committed: bool) -> None:
+        if isinstance(self._interrupts.pending, LeaderChanged):
+            self._interrupts.clear()  # It was meant for the transaction that ends here.
         if self.transaction is not None:
+            if committed or self.transaction.has_other_effects:
+                self.lasting_count += 1
             if committed:
                 self.outcomes.commits += 1
             else:

@@ -119,14 +119,14 @@ class SessionDdlEnvironment:
     def role_is_connected(self, role_id: int) -> bool:
         """Tell whether any session runs as the role."""
         return any(
-            role_id in (s.session_user_id, s.user_id) for s in self._session.node.sessions.values()
+            role_id in (s.session_user_id, s.user_id) for s in self._session.node.all_sessions()
         )
 
     def connections_to(self, database_id: int) -> int:
         """Return the number of other sessions in a database."""
         return sum(
-            s.database_id == database_id and s is not self._session
-            for s in self._session.node.sessions.values()
+            s.database_id == database_id and s.process_id != self._session.process_id
+            for s in self._session.node.all_sessions()
         )
 
     async def lock_table(self, table_id: int, mode: str) -> None:

@@ -53,7 +53,7 @@ class SessionLockNames:
 
     def database_id(self, owner: LockOwner) -> int:
         """Return the database of the owner's session."""
-        session = self._node.sessions.get(int(owner.deadlock_name))
+        session = self._node.find_session(int(owner.deadlock_name))
         return 0 if session is None else session.database_id
 
     def relation(self, key: bytes) -> tuple[int, str]:
@@ -116,7 +116,7 @@ def lock_rows(session: Session) -> list[Row]:
     """Return the rows of pg_locks."""
     node = session.node
     rows: list[Row] = []
-    for other in node.sessions.values():
+    for other in node.all_sessions():
         rows += _own_rows(other)
     locks = node.transactions.locks
     for resource, owner, modes, is_granted in locks.entries():
@@ -190,7 +190,7 @@ def _row(
     since: int | None = None,
 ) -> Row:
     process_id = int(owner.deadlock_name)
-    session = node.sessions.get(process_id)
+    session = node.find_session(process_id)
     # Without a session: what the node does on its own.
     virtual = f"{process_id}/{owner.started}" if session is None else virtual_transaction(session)
     return (*place, virtual, process_id, mode, is_granted, False, since)

@@ -6,16 +6,23 @@ import secrets
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, Protocol
 
+from cluster.ids import METADATA_GROUP
+from cluster.metadata.command import encode_command
 from nodedb.catalog import acl
 from nodedb.catalog.changes import IdAllocator
 from nodedb.catalog.session_catalog import SessionCatalog
 from nodedb.clock import sql_timestamp
+from nodedb.gateway.leadership import AlwaysLeader
 from nodedb.gateway.plan_cache import PlanCache
+from nodedb.gateway.process_ids import ProcessIds, node_of
+from nodedb.gateway.signals import Signal
 from nodedb.latency import Latency
 from nodedb.schema_change.build import BuildServices
 from nodedb.schema_change.manager import SchemaChanges
 from nodedb.session.api import Credential
 from nodedb.session.block import Outcomes
+from nodedb.session.cluster_view import SoloClusterView
+from nodedb.session.forwarding import Forwarding
 from nodedb.session.lock_rows import SessionLockNames
 from nodedb.session.notifications import NotificationHub
 from nodedb.session.session import Session
@@ -40,16 +47,20 @@ from sql.planner.tables import table_access
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from cluster.metadata.command import Command
+    from cluster.transport.api import Transport
     from nodedb.catalog.metadata import MetadataState
     from nodedb.catalog.session_catalog import VirtualTables
     from nodedb.clock import Clock
+    from nodedb.gateway.leadership import Leadership
+    from nodedb.gateway.message import Prime
     from nodedb.kv.replicator import Schedule
+    from nodedb.session.cluster_view import ClusterView
     from nodedb.txn.manager import TransactionManager
     from nodedb.txn.transaction import Transaction
     from sql.catalog.descriptor import Table
     from sql.executor.store import TableAccess
 
-FIRST_PROCESS_ID: Final = 1000
 _NOT_SETTINGS: Final = ("user", "database", "replication")
 ROOM_CHECK_SECONDS: Final = 0.1
 """What is written meanwhile fits into the reserves that the check keeps."""
@@ -107,6 +118,18 @@ class SessionManager:
         transactions.needed_snapshots = self._needed_snapshots
         self.node_id = node_id
         self.rpc_address = rpc_address
+        self.leadership: Leadership = AlwaysLeader()
+        """Whether this node serves rows; see ``forward_by``."""
+        self.executor_leadership: Leadership = self.leadership
+        self.forwarding: Forwarding | None = None
+        self.executors: dict[int, Session] = {}
+        """Sessions that run statements for clients of other nodes, by process id."""
+        self.signal_elsewhere: Callable[[int, Signal], bool] = lambda _node_id, _signal: False
+        """Cancels or ends a session of another node; False: no such node."""
+        self.cluster: ClusterView = SoloClusterView(transactions, metadata, node_id, rpc_address)
+        """What SHOW tells of the cluster; a member's node puts its own view here."""
+        self.propose_metadata: Callable[[Command], Awaitable[int]] = self._propose_here
+        """Have a command applied by the metadata group; gives its index, once applied here."""
         self.is_draining = False
         self.latency = Latency()
         self.error_count = 0
@@ -115,7 +138,7 @@ class SessionManager:
         self._defaults = defaults
         self._connections_max = connections_max
         self._room_until = 0.0
-        self._next_process_id = FIRST_PROCESS_ID
+        self._process_ids = ProcessIds(node_id)
         self.schema_changes = SchemaChanges(
             BuildServices(
                 transactions,
@@ -127,11 +150,30 @@ class SessionManager:
             self.take_process_id,
         )
 
+    async def _propose_here(self, command: Command) -> int:
+        """Propose to the metadata group as its only voter does."""
+        replicator = self.transactions.replicator
+        return await replicator.propose(METADATA_GROUP, encode_command(command), command)
+
     def take_process_id(self) -> int:
         """Return the number of a new session, or of what works like one in the background."""
-        process_id = self._next_process_id
-        self._next_process_id += 1
-        return process_id
+        return self._process_ids.take(self.sessions)
+
+    def forward_by(
+        self,
+        leadership: Leadership,
+        transport: Transport,
+        executor_leadership: Leadership | None = None,
+    ) -> None:
+        """Have sessions that begin from now on forward to the leader what this node may not serve.
+
+        ``executor_leadership`` is what this node's executors go by; another one only in tests.
+        """
+        self.leadership = leadership
+        self.executor_leadership = executor_leadership or leadership
+        self.forwarding = Forwarding(
+            leadership, transport, self.metadata, self.schedule, self.clock
+        )
 
     def _access_of(self, table: Table) -> TableAccess:
         """Compile a table's index expressions for work that no session does."""
@@ -197,9 +239,8 @@ class SessionManager:
         self._check_limits(role, found)
         start_settings = self._start_settings(role, found, parameters)
         start_role = start_settings.pop("role", "none")
-        settings = Settings(
-            start_settings, is_superuser=lambda: self._is_superuser(process_id, role)
-        )
+        opened: list[Session] = []
+        settings = Settings(start_settings, is_superuser=lambda: self._is_superuser(opened, role))
         process_id = self.take_process_id()
         for name in parameters:
             if name not in _NOT_SETTINGS:
@@ -213,6 +254,7 @@ class SessionManager:
             settings=settings,
             peer=peer,
         )
+        opened.append(session)
         if start_role != "none":
             session.set_role(start_role)
             settings.end_transaction(committed=True)
@@ -251,14 +293,66 @@ class SessionManager:
         settings["is_superuser"] = "on" if role.superuser else "off"
         return settings
 
-    def _is_superuser(self, process_id: int, login: Role) -> bool:
+    def open_executor(self, prime: Prime, front_end: FrontEnd) -> Session:
+        """Make a session that runs statements for a client of another node, which let it in.
+
+        Raises CannotConnectNow (57P03) while draining.
+        """
+        if self.is_draining:
+            raise CannotConnectNow("the database system is shutting down")
+        opened: list[Session] = []
+        state = prime.state.settings
+        settings = Settings(
+            {} if state is None else state.defaults,
+            is_superuser=lambda: self._is_superuser(opened, None),
+        )
+        session = Session(
+            self,
+            process_id=prime.process_id,
+            secret_key=secrets.randbits(32),
+            user_id=prime.login_user_id,
+            database_id=prime.database_id,
+            settings=settings,
+            peer=prime.peer,
+            leadership=self.executor_leadership,
+            executor=front_end,
+        )
+        session.backend_start = prime.backend_start
+        session.block.outcomes = self.outcomes[prime.database_id]
+        opened.append(session)
+        self.executors[prime.process_id] = session
+        return session
+
+    def _is_superuser(self, opened: list[Session], login: Role | None) -> bool:
         """Tell whether a session's current role may set everything.
 
         While it starts, the role that logs in.
         """
-        session = self.sessions.get(process_id)
-        role = login if session is None else self.metadata.catalog.role_by_id(session.user_id)
+        role = self.metadata.catalog.role_by_id(opened[0].user_id) if opened else login
         return role is not None and role.superuser
+
+    def find_session(self, process_id: int) -> Session | None:
+        """Return who works for a client: the session itself, or the executor for one elsewhere."""
+        executor, session = self.executors.get(process_id), self.sessions.get(process_id)
+        if executor is None or session is None:
+            return session if executor is None else executor
+        is_engaged = executor.is_running or executor.block.state != "idle"
+        return executor if is_engaged or executor.query_start >= session.query_start else session
+
+    def all_sessions(self) -> list[Session]:
+        """Return who works for each client that is known here, as ``find_session``."""
+        process_ids = dict.fromkeys((*self.sessions, *self.executors))
+        found = [self.find_session(process_id) for process_id in process_ids]
+        return [session for session in found if session is not None]
+
+    def client_waits(self) -> dict[int, str]:
+        """Return which sessions wait for their clients: ClientRead or ClientWrite by session."""
+        waits = {} if self.front_end is None else self.front_end.client_waits()
+        for process_id, executor in self.executors.items():
+            if executor.executor is not None and self.find_session(process_id) is executor:
+                waits.pop(process_id, None)
+                waits |= executor.executor.client_waits()
+        return waits
 
     def _needed_snapshots(self, transaction: Transaction, earliest: float) -> list[int]:
         """Return the timestamps that a transaction may still read at.
@@ -266,12 +360,10 @@ class SessionManager:
         READ COMMITTED needs that of the statement it runs, however old, and those of open cursors
         that were opened since ``earliest``; between statements it needs none.
         """
-        session = self.sessions.get(transaction.process_id)
-        if (
-            transaction.is_snapshot
-            or session is None
-            or session.block.transaction is not transaction
-        ):
+        process_id = transaction.process_id
+        candidates = (self.executors.get(process_id), self.sessions.get(process_id))
+        session = next((s for s in candidates if s and s.block.transaction is transaction), None)
+        if transaction.is_snapshot or session is None:
             return young_snapshot(transaction, earliest)
         needed = [
             portal.snapshot
@@ -285,8 +377,10 @@ class SessionManager:
         return needed
 
     def cancel(self, process_id: int, secret_key: int) -> None:
-        """Cancel the session's running statement if the key fits."""
+        """Cancel the session's running statement if the key fits, wherever in the cluster it is."""
         session = self.sessions.get(process_id)
+        if session is None and node_of(process_id) != self.node_id:
+            self.signal_elsewhere(node_of(process_id), Signal(process_id, "cancel", secret_key))
         if session is not None and secrets.compare_digest(
             session.secret_key.to_bytes(4, "big"), secret_key.to_bytes(4, "big")
         ):
@@ -294,7 +388,9 @@ class SessionManager:
 
     def forget(self, session: Session) -> None:
         """Forget a session that is over."""
-        self.sessions.pop(session.process_id, None)
+        known = self.sessions if session.executor is None else self.executors
+        if known.get(session.process_id) is session:
+            del known[session.process_id]
         self.notifications.forget(session)
 
     async def drop_temporary(self, session: Session) -> None:

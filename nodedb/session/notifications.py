@@ -17,7 +17,9 @@ with its queue on disk. What waits for a session that ends is dropped with it.
 
 Source: PostgreSQL docs, "NOTIFY", "LISTEN"; its async.c for limits, texts and the order of actions.
 
-Not done here: delivery to listeners on other nodes.
+A session whose statements run on another node listens there, by its executor; what reaches that is
+passed on to the session's own node (``nodedb.pgwire.forwarding``). Between the loss of a leader and
+the session's arrival at the next one nobody listens for it.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ class NotificationHub:
         self._pending: dict[int, _Pending] = {}
         self._backlog_bytes_max = backlog_bytes_max
         # Bytes that wait, by session; and what transactions that are committing will add.
-        self._backlogs: dict[int, int] = {}
+        self._backlogs: dict[Session, int] = {}
         self._backlog_bytes = 0
         self._reserved_bytes = 0
         self._warned_at = float("-inf")
@@ -91,12 +93,8 @@ class NotificationHub:
             session.block.on_rollback.append(partial(pending.notifications.pop, key))
 
     def channels(self, session: Session) -> list[str]:
-        """Return the channels a session listens to."""
-        return [
-            channel
-            for (database_id, channel), listeners in self._listeners.items()
-            if database_id == session.database_id and session.process_id in listeners
-        ]
+        """Return the channels a session listens to, here or by its executor."""
+        return list(session.channels)
 
     @property
     def usage(self) -> float:
@@ -105,15 +103,30 @@ class NotificationHub:
 
     # What becomes of a session
 
-    def taken(self, session: Session) -> None:
-        """Note that everything that waited for a session is on its way to the client."""
-        self._backlog_bytes -= self._backlogs.pop(session.process_id, 0)
+    def taken(self, session: Session, count: int | None = None) -> None:
+        """Note that what waited for a session, or the first of it, is on its way to the client."""
+        waiting = self._backlogs.pop(session, 0)
+        left = 0
+        if count is not None and waiting:
+            left = waiting - sum(_bytes_of(n[1:]) for n in session.notifications[:count])
+            self._backlogs[session] = left
+        self._backlog_bytes -= waiting - left
 
     def forget(self, session: Session) -> None:
         """Forget a session that is over."""
         self._drop(session.process_id)
         self.taken(session)
-        self._unlisten(session, "")
+        self.detach(session)
+
+    def attach(self, session: Session) -> None:
+        """Deliver to a session what it listens to: its statements run on this node now."""
+        for channel in session.channels:
+            self._listen(session, channel)
+
+    def detach(self, session: Session) -> None:
+        """Deliver no more to a session, which goes on elsewhere, or is over."""
+        for channel in session.channels:
+            self._forget_listener(session, channel)
 
     # The transaction
 
@@ -158,7 +171,7 @@ class NotificationHub:
         if now - self._warned_at < WARNING_INTERVAL_SECONDS:
             return
         self._warned_at = now
-        slowest = max(self._backlogs, key=self._backlogs.__getitem__)
+        slowest = max(self._backlogs, key=self._backlogs.__getitem__).process_id
         session.notice(
             "WARNING",
             "01000",
@@ -171,19 +184,28 @@ class NotificationHub:
         self._drop(session.process_id)
         # A session may have ended while its commit was made durable; the others still hear of it.
         for is_listen, channel in () if session.is_closed else pending.actions:
+            session.channels_version += 1
             if is_listen:
-                key = (session.database_id, channel)
-                self._listeners.setdefault(key, {})[session.process_id] = session
-            else:
-                self._unlisten(session, channel)
+                session.channels[channel] = None
+                self._listen(session, channel)
+                continue
+            for each in [channel] if channel else list(session.channels):
+                if session.channels.pop(each, "") is None:
+                    self._forget_listener(session, each)
         self._deliver(session, pending.notifications)
 
-    def _unlisten(self, session: Session, channel: str) -> None:
-        for key, listeners in list(self._listeners.items()):
-            if key[0] == session.database_id and channel in ("", key[1]):
-                listeners.pop(session.process_id, None)
-                if not listeners:
-                    del self._listeners[key]
+    def _listen(self, session: Session, channel: str) -> None:
+        key = (session.database_id, channel)
+        self._listeners.setdefault(key, {})[session.process_id] = session
+
+    def _forget_listener(self, session: Session, channel: str) -> None:
+        key = (session.database_id, channel)
+        listeners = self._listeners.get(key)
+        if listeners is None or listeners.get(session.process_id) is not session:
+            return
+        del listeners[session.process_id]
+        if not listeners:
+            del self._listeners[key]
 
     def _deliver(self, session: Session, notifications: Iterable[tuple[str, str]]) -> None:
         reached: dict[int, Session] = {}
@@ -194,7 +216,7 @@ class NotificationHub:
             notification = Notification(session.process_id, *key)
             for process_id, listener in listeners.items():
                 listener.notifications.append(notification)
-                self._backlogs[process_id] = self._backlogs.get(process_id, 0) + _bytes_of(key)
+                self._backlogs[listener] = self._backlogs.get(listener, 0) + _bytes_of(key)
                 self._backlog_bytes += _bytes_of(key)
                 reached[process_id] = listener
         for listener in reached.values():

@@ -32,6 +32,8 @@ async def run(session: Session, plan: PreparedPlan, parameters: tuple[Datum, ...
     """Run a point plan; None when it has to be planned again or to take the general path."""
     point = plan.plan.point
     assert point is not None
+    if not session.leadership.may_serve:
+        await session.wait_until_served()
     session.block.has_snapshot = True
     if not plan.checked_privileges:
         plan.check_privileges(session.catalog())

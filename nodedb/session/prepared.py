@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from sql.errors import CharacterNotInRepertoire, ProtocolViolation
 from sql.types.base import Datum, Row, SqlType
-from sql.types.catalog import INT2, INT4, INT8
+from sql.types.catalog import INT2, INT4, INT8, TEXT, type_by_oid
 from sql.types.io import FormatContext, binary_input, text_input
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class PreparedStatement:
         "declared_types",
         "fixed_parameters",
         "from_sql",
+        "is_unplanned",
         "name",
         "parameter_types",
         "plan",
@@ -60,6 +61,8 @@ class PreparedStatement:
         self.columns: tuple[ResultColumn, ...] | None = None
         self.fixed_parameters = False
         self.from_sql = False
+        self.is_unplanned = False
+        """It came from another node, and has not been used here yet."""
         self.prepared_at = 0
         self._decoders: tuple[Sequence[int], FormatContext, tuple[Decoder, ...]] | None = None
 
@@ -131,6 +134,14 @@ def _integer_decoder(general: Decoder, limit: int) -> Decoder:
         return general(value)
 
     return decode
+
+
+def declared_type(oid: int) -> SqlType | None:
+    """Return the type that a Parse message declares; None leaves it to the statement."""
+    if oid in (0, 705):
+        return None
+    found = type_by_oid(oid)
+    return TEXT if found is None else found
 
 
 class Portal:

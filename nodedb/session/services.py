@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+from nodedb.gateway.message import SequenceState
 from nodedb.kv.locks import ADVISORY_EXCLUSIVE, ADVISORY_SHARE, LockRequest
 from nodedb.session import activity_rows, backends, system_rows
 from nodedb.session.ddl import open_sequence
@@ -48,10 +49,14 @@ class Services:
         self._counts: dict[tuple[Hashable, int], int] = {}
         self._current_values: dict[int, int] = {}
         self._last_sequence: int | None = None
+        self.sequences_version = 0
+        """Grows whenever what currval or lastval returns may have changed."""
         self._timeout: Timer | None = None
         self._idle_timeout: Timer | None = None
         self.random = random.Random(session.secret_key)
         self.is_sleeping = False
+        self.waited_ms = 0
+        """How much of its time the next statement has used up at its gateway."""
         self.numbered_transaction = 0
         """The last transaction whose number was asked for."""
         self.on_end: list[Waiter[bool]] = []
@@ -95,9 +100,13 @@ class Services:
         sequence = await open_sequence(self._session, sequence)
         self._session.block.note_other_effects()
         value = await self._session.node.sequences.next_value(sequence)
+        self._drew(sequence, value)
+        return value
+
+    def _drew(self, sequence: Sequence, value: int) -> None:
         self._current_values[sequence.id] = value
         self._last_sequence = sequence.id
-        return value
+        self.sequences_version += 1
 
     def currval(self, sequence: Sequence) -> int:
         """Return the session's last value."""
@@ -121,8 +130,7 @@ class Services:
         self._session.block.note_other_effects()
         await self._session.node.sequences.set_value(sequence, value, is_called=is_called)
         if is_called:
-            self._current_values[sequence.id] = value
-            self._last_sequence = sequence.id
+            self._drew(sequence, value)
         return value
 
     async def sequence_state(self, sequence: Sequence) -> tuple[int, bool]:
@@ -133,6 +141,17 @@ class Services:
         """DISCARD SEQUENCES."""
         self._current_values.clear()
         self._last_sequence = None
+        self.sequences_version += 1
+
+    def export_sequences(self) -> SequenceState:
+        """Return what currval and lastval return."""
+        return SequenceState(self._current_values.copy(), self._last_sequence or 0)
+
+    def restore_sequences(self, state: SequenceState) -> None:
+        """Have currval and lastval return what they did on another node."""
+        self._current_values = state.values
+        self._last_sequence = state.last or None
+        self.sequences_version += 1
 
     # Time
 
@@ -148,8 +167,10 @@ class Services:
             timer.cancel()
 
     def start_timeout(self, milliseconds: int) -> None:
-        """Arm statement_timeout."""
+        """Arm statement_timeout, less what the statement has waited elsewhere."""
         self.stop_timeout()
+        milliseconds = max(milliseconds - self.waited_ms, 1)
+        self.waited_ms = 0
         session = self._session
 
         def expire() -> None:
@@ -176,8 +197,9 @@ class Services:
         session = self._session
 
         def expire() -> None:
-            if session.node.front_end is not None:
-                session.node.front_end.terminate(session.process_id, error)
+            front_end = session.front_end
+            if front_end is not None:
+                front_end.terminate(session.process_id, error)
 
         self._idle_timeout = session.node.schedule.later(milliseconds / 1000, expire)
 
@@ -239,6 +261,11 @@ class Services:
             return True
         del self._counts[resource, mode]
         return self._session.node.transactions.locks.release(self._owner, resource, mode)
+
+    @property
+    def holds_session_locks(self) -> bool:
+        """Tell whether it holds advisory locks beyond its transaction."""
+        return bool(self._counts)
 
     def advisory_unlock_all(self) -> None:
         """Release all session-level advisory locks."""

@@ -22,17 +22,21 @@ from nodedb.catalog import acl
 from nodedb.catalog.changes import Author
 from nodedb.catalog.session_catalog import SessionCatalog
 from nodedb.clock import sql_timestamp
+from nodedb.errors import LeaderChanged
+from nodedb.gateway.placement import Placement
 from nodedb.gateway.plan_cache import PreparedPlan, as_dml, is_dml
+from nodedb.gateway.retry import HERE, budget_seconds
 from nodedb.kv.locks import ROW_SHARE
 from nodedb.schema_change import young
-from nodedb.session import constraints, cursors, express, point, restart, temporary
+from nodedb.session import constraints, cursors, express, placing, point, restart, temporary
 from nodedb.session.api import Notice, Notification, Result, ResultColumn, StatementDescription
 from nodedb.session.arguments import PARAMETRIZED, wrapped_parameters
 from nodedb.session.block import TransactionBlock
 from nodedb.session.command_names import command_name
 from nodedb.session.ddl import run_ddl
-from nodedb.session.prepared import Portal, PreparedStatement
+from nodedb.session.prepared import Portal, PreparedStatement, declared_type
 from nodedb.session.services import Services
+from nodedb.session.state import PreparedNames, plan_restored
 from nodedb.session.steps import Step, step_of
 from nodedb.session.utility import UTILITY_CLASSES, execute_utility, utility_columns
 from nodedb.waiter import Interrupts, Waiter
@@ -69,15 +73,18 @@ from sql.functions.reg import RegResolver
 from sql.parser import parse_statements
 from sql.parser.normalize import normalize_literals
 from sql.planner.codegen import value_function
-from sql.types.catalog import INT4, INT8, NUMERIC, TEXT, type_by_oid
+from sql.types.catalog import INT4, INT8, NUMERIC
 from sql.types.io import text_input
 
 _LOGGER: Final = logging.getLogger("nodedb.statements")
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from nodedb.session.manager import SessionManager
+    from nodedb.gateway.leadership import Leadership
+    from nodedb.session.block import BlockState
+    from nodedb.session.forwarding import Forwarding
+    from nodedb.session.manager import FrontEnd, SessionManager
     from nodedb.session.settings import Settings
     from sql.ast.query import TypeName
     from sql.binder.bound import BoundExpr
@@ -152,8 +159,16 @@ class Session:
         database_id: int,
         settings: Settings,
         peer: str,
+        leadership: Leadership | None = None,
+        executor: FrontEnd | None = None,
     ) -> None:
+        """Begin with what the client has proved; ``executor`` for a client of another node.
+
+        Then it is the way to that client.
+        """
         self.node = node
+        self.leadership = node.leadership if leadership is None else leadership
+        self.executor = executor
         self.process_id = process_id
         self.secret_key = secret_key
         self.session_user_id = user_id
@@ -170,11 +185,25 @@ class Session:
             process_id,
             self.interrupts,
         )
-        self.prepared: dict[str, PreparedStatement] = {}
+        is_shared = executor is not None or node.forwarding is not None
+        self.prepared: dict[str, PreparedStatement] = PreparedNames() if is_shared else {}
         self.portals: dict[str, Portal] = {}
         self.services = Services(self)
         self.notices: list[Notice] = []
         self.notifications: list[Notification] = []
+        self.on_notified: Callable[[], None] = _nothing
+        """Called when the client has been given all notifications."""
+        self.channels: dict[str, None] = {}
+        """What it listens to, here or by its executor."""
+        self.channels_version = 0
+        self.is_stale_read = False
+        """Whether the running query may be answered from this replica's state, however old."""
+        self.seen_timestamp = 0
+        """What it has read or written elsewhere: no stale read shows less."""
+        self.remote_block: BlockState = "idle"
+        """The state of its transaction block at its executor."""
+        self.catalog_index = 0
+        """The newest catalog change that it has committed."""
         self.has_on_commit_tables = False
         self.injected_count = 0
         self.reads_newest = False
@@ -217,9 +246,21 @@ class Session:
         return self.settings.format
 
     @property
+    def forwarding(self) -> Forwarding | None:
+        """The way to the node that serves the rows, None if this one always does."""
+        return None if self.executor is not None else self.node.forwarding
+
+    @property
+    def front_end(self) -> FrontEnd | None:
+        """The way to the client."""
+        return self.node.front_end if self.executor is None else self.executor
+
+    @property
     def transaction_status(self) -> bytes:
         """The byte of ReadyForQuery."""
-        return self.block.status
+        if self.remote_block == "idle":
+            return self.block.status
+        return b"T" if self.remote_block == "open" else b"E"
 
     def reported_parameters(self) -> list[tuple[str, str]]:
         """Return the 13 reported parameters."""
@@ -243,11 +284,17 @@ class Session:
 
     def take_notifications(self) -> list[Notification]:
         """Return and forget the notifications that may be delivered now."""
-        if self.block.state != "idle" or not self.notifications:
+        if self.block.state != "idle" or self.remote_block != "idle" or not self.notifications:
             return []
         notifications, self.notifications = self.notifications, []
         self.node.notifications.taken(self)
+        self.on_notified()
         return notifications
+
+    def forget_notifications(self, count: int) -> None:
+        """Forget the first notifications: another node has delivered them."""
+        self.node.notifications.taken(self, count)
+        del self.notifications[:count]
 
     def now(self) -> int:
         """Return the wall clock as a SQL timestamp."""
@@ -514,7 +561,7 @@ class Session:
             raise DuplicatePreparedStatement(f'prepared statement "{name}" already exists')
         self.prepared.pop(name, None)
         statement = self.node.plans.parse_one(text)
-        declared = tuple(_declared_type(oid) for oid in parameter_oids)
+        declared = tuple(declared_type(oid) for oid in parameter_oids)
         prepared = PreparedStatement(name, text, statement, declared)
         prepared.prepared_at = self.query_start
         if self.block.state == "failed" and not _ends_failed_block(statement):
@@ -533,6 +580,8 @@ class Session:
             if not name:
                 raise InvalidSqlStatementName("unnamed prepared statement does not exist")
             raise InvalidSqlStatementName(f'prepared statement "{name}" does not exist')
+        if found.is_unplanned:
+            plan_restored(self, found)
         return found
 
     def _plan(self, prepared: PreparedStatement) -> PreparedPlan:
@@ -675,6 +724,27 @@ class Session:
             self._drop_portals()
         self.end_work()
 
+    # Where statements may run
+
+    def place(self, statement: Statement | None) -> Placement:
+        """Return where a statement may run that is not planned yet; raises what planning it does.
+
+        Outside a block, or in one that has touched nothing.
+        """
+        return placing.place(self, statement)
+
+    def place_text(self, text: str) -> list[placing.Placed]:
+        """Return where the statements of a simple query may run. Raises SqlError."""
+        return placing.place_text(self, text)
+
+    def place_parsed(self, text: str, parameter_oids: Sequence[int]) -> placing.Placed:
+        """Return where a statement that a Parse message brings may run. Raises SqlError."""
+        return placing.place_parsed(self, text, parameter_oids)
+
+    def place_prepared(self, name: str) -> placing.Placed:
+        """Return where a prepared statement may run. Raises SqlError, 26000 included."""
+        return placing.place_prepared(self, name)
+
     # What other parts of the session ask for
 
     def plan_prepared(self, prepared: PreparedStatement) -> PreparedPlan:
@@ -770,14 +840,16 @@ class Session:
 
     def terminate(self) -> None:
         """End the session: its statement fails and the front end closes the connection."""
-        if self.node.front_end is not None:
+        front_end = self.front_end
+        if front_end is not None:
             reason = AdminShutdown("terminating connection due to administrator command")
-            self.node.front_end.terminate(self.process_id, reason)
+            front_end.terminate(self.process_id, reason)
 
     def notify_front_end(self) -> None:
         """Something is pending for the client, which may be idle."""
-        if self.node.front_end is not None and not self.is_running:
-            self.node.front_end.deliver_asynchronous(self.process_id)
+        front_end = self.front_end
+        if front_end is not None and not self.is_running:
+            front_end.deliver_asynchronous(self.process_id)
 
     # Running statements
 
@@ -868,6 +940,9 @@ class Session:
                 if self.settings.is_read_only and not plan.writes_only_temporary(self.catalog()):
                     self.check_writable(plan.written_name)
             await self.lock_relations(plan)
+            # Asked after every wait, in the turn that takes the snapshot (PROTOCOL rule 37).
+            if not self.leadership.may_serve and plan.placement is not Placement.HERE:
+                await self.wait_until_served()
         store = self.node.transactions.statement_store(transaction)
         return self.make_context(parameters, store.newest() if self.reads_newest else store)
 
@@ -889,6 +964,28 @@ class Session:
         )
         context.cache[DEFERRED] = self.block.deferred
         return context
+
+    async def wait_until_served(self) -> None:
+        """Return in a turn in which this node may serve rows.
+
+        Raises LeaderChanged (40001) when the running transaction's leader is no more, and
+        CannotConnectNow (57P03) when that stays unknown for too long.
+        """
+        if self.is_stale_read:
+            return
+        forwarding = self.forwarding
+        while not self.leadership.may_serve:
+            transaction, manager = self.block.transaction, self.node.transactions
+            if not manager.tenure or (transaction and transaction.tenure != manager.tenure):
+                raise LeaderChanged
+            if forwarding is None:
+                raise LeaderChanged  # Its gateway knows whom to ask next.
+            await forwarding.retry.until_served(
+                _here_only,
+                leadership=self.leadership,
+                budget_seconds=budget_seconds(self.settings.statement_timeout_ms),
+                interrupts=self.interrupts,
+            )
 
     def check_writable(self, what: str) -> None:
         """Refuse writes in a read-only transaction (25006)."""
@@ -1033,6 +1130,8 @@ class Session:
                 raise _cannot_be_run(portal)
             return Result(portal.tag, columns)
         portal.finished = True
+        if not self.leadership.may_serve and self.place(statement) is not Placement.HERE:
+            await self.wait_until_served()
         if not isinstance(statement, _NEEDS_NO_SNAPSHOT):
             self.block.has_snapshot = True
         if isinstance(statement, UTILITY_CLASSES):
@@ -1082,7 +1181,9 @@ class Session:
         if self.block.state == "failed":
             self.rollback()
             return
-        await self.block.commit()
+        index = await self.block.commit()
+        if index:
+            self.catalog_index = index
         if self.portals:
             self._close_cursors(committed=True)
 
@@ -1142,7 +1243,9 @@ class Session:
         self.portals.clear()
         self.services.release_session_locks()
         self.node.forget(self)
-        await self.node.drop_temporary(self)
+        if self.leadership.may_serve:
+            # What it made elsewhere is dropped by its executor there.
+            await self.node.drop_temporary(self)
         # Session and parts refer to each other, so what is left waits for the collector, which
         # comes late: it should not be much.
         self.prepared.clear()
@@ -1179,6 +1282,25 @@ class Session:
         self._forget_cancellation()
         self._watch_idleness()
 
+    def begin_forwarded(self, text: str) -> None:
+        """Begin a request that runs on another node, which looks after its time limit."""
+        self.query_start = self.state_change = self.now()
+        self.query_text = text
+        self.is_running = True
+        if self.services.has_idle_timeout:
+            self.services.stop_idle_timeout()
+        if self.services.has_timeout:
+            self.services.stop_timeout()
+        self._forget_cancellation()
+
+    def end_forwarded(self) -> None:
+        """Give the client the turn again after a request that ran on another node."""
+        self.is_running = False
+        self.state_change = self.now()
+        self._forget_cancellation()
+        if self.remote_block == "idle":
+            self._watch_idleness()
+
     def _record_statement(self, now: float) -> None:
         """Count what has just been executed: its time, its rows."""
         node = self.node
@@ -1212,7 +1334,10 @@ class Session:
 
     def _forget_cancellation(self) -> None:
         """Drop what was meant for the last statement; an end of the session stays."""
-        if isinstance(self.interrupts.pending, QueryCanceled):
+        pending = self.interrupts.pending
+        if isinstance(pending, QueryCanceled) or (
+            isinstance(pending, LeaderChanged) and not self.block.is_touched
+        ):
             self.interrupts.clear()
 
     def _watch_idleness(self) -> None:
@@ -1222,7 +1347,7 @@ class Session:
         """
         settings = self.settings
         if self.block.state == "idle":
-            if settings.idle_session_timeout_ms:
+            if settings.idle_session_timeout_ms and self.executor is None:
                 error: SqlError = IdleSessionTimeout(
                     "terminating connection due to idle-session timeout"
                 )
@@ -1299,6 +1424,16 @@ def _ends_failed_block(statement: Statement | None) -> bool:
     )
 
 
+async def _here_only(target: str, _seconds: float) -> None:
+    """Succeed if it is this node that serves the rows; LeaderChanged when another one does."""
+    if target != HERE:
+        raise LeaderChanged
+
+
+def _nothing() -> None:
+    pass
+
+
 def _wake(waiter: Waiter[None]) -> None:
     waiter.set_result(None)
 
@@ -1313,13 +1448,6 @@ def _spread(formats: Sequence[int], columns: tuple[ResultColumn, ...] | None) ->
             f"bind message has {len(formats)} result formats but query has {count} columns"
         )
     return (formats[0] if formats else 0,) * count
-
-
-def _declared_type(oid: int) -> SqlType | None:
-    if oid in (0, 705):
-        return None
-    found = type_by_oid(oid)
-    return TEXT if found is None else found
 
 
 def _tag(plan: PreparedPlan, returned: int, affected: int) -> str:

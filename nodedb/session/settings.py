@@ -12,6 +12,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from nodedb.gateway.message import SettingsState
 from nodedb.session.variable_table import VARIABLES
 from sql.errors import (
     CantChangeRuntimeParam,
@@ -149,6 +150,10 @@ class Settings:
         self._custom: dict[str, None] = {}
         self._reported: dict[str, str] = {}
         self._is_touched = False
+        self.version = 0
+        """Grows whenever anything was set, undone or forgotten."""
+        self.committed_version = 0
+        """The version at the end of the last transaction that set anything."""
         self.is_read_only = False
         self.is_snapshot = False
         self.is_serializable = False
@@ -177,6 +182,7 @@ class Settings:
         """Change what RESET goes back to."""
         variable = self._variable(name)
         self._defaults[name.lower()] = self._checked(variable, value, variable.name)
+        self.version += 1
         self._refresh(name.lower())
 
     def set_reg_resolver(self, resolver: RegResolver) -> None:
@@ -266,6 +272,7 @@ class Settings:
         if key not in BY_NAME:
             self._custom[key] = None
         self._undo.append(_Undo(key, self._session.get(key), self._local.get(key)))
+        self.version += 1
         if local:
             self._local[key] = text
         else:
@@ -354,6 +361,7 @@ class Settings:
     def rollback_to(self, mark: int) -> None:
         """Undo what was set since the mark."""
         while len(self._undo) > mark:
+            self.version += 1
             entry = self._undo.pop()
             _restore(self._session, entry.name, entry.session)
             _restore(self._local, entry.name, entry.local)
@@ -368,6 +376,8 @@ class Settings:
         self._undo.clear()
         local = list(self._local)
         self._local.clear()
+        self.version += 1
+        self.committed_version = self.version
         for key in local:
             self._refresh(key)
 
@@ -383,7 +393,42 @@ class Settings:
                 # Without undo: not even a rollback changes what the next block of a chain began
                 # with.
                 self._local[name] = value
+                self.version += 1
                 self._refresh(name)
+
+    # Moving to another node
+
+    def export(self) -> SettingsState:
+        """Return all of it, the running transaction's part included."""
+        return SettingsState(
+            self._defaults.copy(),
+            self._session.copy(),
+            self._local.copy(),
+            tuple((entry.name, entry.session, entry.local) for entry in self._undo),
+            tuple(self._custom),
+        )
+
+    def export_committed(self) -> SettingsState:
+        """Return what would be left if the running transaction were rolled back."""
+        session = self._session.copy()
+        for entry in reversed(self._undo):
+            _restore(session, entry.name, entry.session)
+        return SettingsState(self._defaults.copy(), session, {}, (), tuple(self._custom))
+
+    def restore(self, state: SettingsState) -> None:
+        """Take over what another node's ``export`` gave, which has told the client of it."""
+        before = {**self._defaults, **self._session, **self._local}
+        self._defaults = state.defaults
+        self._session = state.session
+        self._local = state.local
+        self._undo = [_Undo(*entry) for entry in state.undo]
+        self._custom = dict.fromkeys(state.custom)
+        self.version += 1
+        after = {**self._defaults, **self._session, **self._local}
+        for name in dict.fromkeys((*before, *after)):
+            if before.get(name) != after.get(name):
+                self._refresh(name)
+        self.take_changes()
 
     # What hot paths read
 

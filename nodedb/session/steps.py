@@ -6,7 +6,8 @@ one plain call. Only a commit has something to wait for: its entry must be durab
 returns a waiter then, and ``finish`` does the rest once that is complete.
 
 A step declines (``run`` returns None) whenever something is out of the ordinary: a lock that is
-taken, a timeout that must be armed, a changed catalog, and almost everything that would raise. Then
+taken, a timeout that must be armed, a changed catalog, rows that another node serves (asked in the
+turn that reads them: PROTOCOL rule 37), and almost everything that would raise. Then
 nothing has happened that the ordinary path would not do as well, which runs the statement again
 from the start and words its errors: there is one place that does. The exception is 40001 in a
 block, which under contention is nothing out of the ordinary.
@@ -81,6 +82,7 @@ class Step:
     __slots__ = (
         "_entry",
         "_epoch",
+        "_leadership",
         "_monotonic",
         "_node",
         "_plan",
@@ -100,6 +102,7 @@ class Step:
     ) -> None:
         self._session = session
         self._node = session.node
+        self._leadership = session.leadership
         self._monotonic = session.node.clock.monotonic
         self._wall = session.now
         self._prepared = prepared
@@ -294,6 +297,16 @@ class _PointStep(Step):
         self._group = session.node.transactions.group
         self._table_id = point.table.id
 
+    def _usable(self, block: Any) -> Transaction | None:
+        """Return an open block's transaction if statements may run in it without further ado."""
+        if block.state != "open":
+            return None
+        overlay = block.overlay
+        if overlay is not None and overlay.is_changed:
+            return None
+        transaction: Transaction = block.transaction
+        return transaction if transaction.tenure == self._manager.tenure else None
+
 
 class _ReadStep(_PointStep):
     """SELECT of one row, in a block or outside."""
@@ -301,7 +314,7 @@ class _ReadStep(_PointStep):
     __slots__ = ()
 
     def run_with(self, parameters: tuple[Datum, ...]) -> StepOutcome:
-        if not self._stands():
+        if not self._stands() or not self._leadership.may_serve:
             return None
         block = self._session.block
         locks = self._manager.locks
@@ -310,7 +323,7 @@ class _ReadStep(_PointStep):
             if not locks.is_free(self._table_id, ACCESS_SHARE):
                 return None
         else:
-            transaction = _usable(block)
+            transaction = self._usable(block)
             if transaction is None or not locks.try_acquire(
                 transaction, self._table_id, ACCESS_SHARE
             ):
@@ -380,7 +393,7 @@ class _WriteStep(_PointStep):
             self.columns = None
 
     def run_with(self, parameters: tuple[Datum, ...]) -> StepOutcome:
-        if not self._stands():
+        if not self._stands() or not self._leadership.may_serve:
             return None
         session = self._session
         block, settings = session.block, session.settings
@@ -390,7 +403,7 @@ class _WriteStep(_PointStep):
         if is_alone:
             if session.portals or session.has_on_commit_tables:
                 return None
-        elif _usable(block) is None:
+        elif self._usable(block) is None:
             return None
         now = self._begin()
         transaction = block.ensure_transaction(now)
@@ -492,14 +505,3 @@ class _ChangeStep(_WriteStep):
             return new if store.update_now(point.access, old, new) else None
         transaction.put(encoded, codec.encode(new), codec.vshard(encoded, key))
         return new
-
-
-def _usable(block: Any) -> Transaction | None:
-    """Return an open block's transaction if statements may run in it without further ado."""
-    if block.state != "open":
-        return None
-    overlay = block.overlay
-    if overlay is not None and overlay.is_changed:
-        return None
-    transaction: Transaction = block.transaction
-    return transaction

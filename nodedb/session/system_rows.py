@@ -8,15 +8,19 @@ Views").
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from nodedb.clock import sql_timestamp
 from nodedb.session.activity_rows import activity_rows
+from nodedb.session.cluster_rows import SYSTEM_ROWS, view_rows
 from nodedb.session.lock_rows import lock_rows
 from nodedb.session.settings import BY_NAME
+from nodedb.session.state import plan_restored
 from sql.catalog.descriptor import Database, Sequence
-from sql.errors import InsufficientPrivilege
+from sql.errors import InsufficientPrivilege, SqlError
 from sql.types.array import ArrayValue
 
 if TYPE_CHECKING:
@@ -63,6 +67,10 @@ def _settings(session: Session) -> list[Row]:
 
 
 def _prepared(session: Session) -> list[Row]:
+    for prepared in session.prepared.values():
+        if prepared.is_unplanned:
+            with contextlib.suppress(SqlError):  # Its types are not known then.
+                plan_restored(session, prepared)
     return [
         (
             p.name,
@@ -106,7 +114,7 @@ def _statements(session: Session) -> list[Row]:
 def _databases(session: Session) -> list[Row]:
     """Return a row for what belongs to no database, then one per database."""
     node = session.node
-    counts = Counter(other.database_id for other in node.sessions.values())
+    counts = Counter(other.database_id for other in node.all_sessions())
     names: list[tuple[int, str | None]] = [(0, None)]
     names += [(d.id, d.name) for d in node.metadata.catalog.all(Database)]
     deadlocks = node.transactions.locks.deadlocks
@@ -190,6 +198,7 @@ _VIEWS: Final[dict[str, Callable[[Any], list[Row]]]] = {
     "pg_listening_channels": _channels,
     "nodedb_ddl_audit": _ddl_audit,
     "pg_stat_progress_create_index": _index_builds,
+    **{name: partial(view_rows, view=view) for name, view in SYSTEM_ROWS},
     "start time": _start_time,
     "sequence values": _sequence_values,
 }

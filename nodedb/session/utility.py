@@ -21,6 +21,7 @@ from nodedb.kv.locks import (
 )
 from nodedb.session import (
     cluster_rows,
+    cluster_settings,
     constraints,
     copying,
     cursors,
@@ -153,6 +154,10 @@ async def execute_utility(  # one case per statement
                 raise ActiveSqlTransaction("ALTER SYSTEM cannot run inside a transaction block")
             _require_superuser(session, "must be superuser to execute ALTER SYSTEM command")
             raise FeatureNotSupported("ALTER SYSTEM is not supported")
+        case u.AlterCluster():
+            return await cluster_settings.alter_cluster(
+                session, statement, in_multi_statement=in_multi_statement
+            )
         case u.Do():
             raise FeatureNotSupported("DO is not supported: there is no procedural language")
         case u.EmptyStatement():

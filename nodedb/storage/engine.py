@@ -7,6 +7,11 @@ commit, to the last one or the one before it (the newest commit's own record may
 power), never to anything in between. Log entries behind ``recyclable_applied`` are therefore still
 needed (PROTOCOL rule 57).
 
+A snapshot of a group is loaded into *staged* spaces, which nobody sees: fresh generations beside
+the live ones, filled over many commits and put in their place by one (PROTOCOL rule 63). ``Space``
+objects of the live ones go on in the new generation. What is staged when the process ends is gone
+at the next start. What was replaced is removed in pieces, because freeing many pages takes time.
+
 Keys are compared as bytes, are never empty and have any length. Ranges are half-open; ``end`` None
 is no bound. Everything runs on one thread; nothing that a method returns refers to the engine.
 
@@ -24,6 +29,8 @@ COMMIT_BYTES_DEFAULT: Final = 4 * 1024 * 1024
 COMMIT_INTERVAL_MS_DEFAULT: Final = 100
 DISK_RESERVE_BYTES_DEFAULT: Final = 256 * 1024 * 1024
 SNAPSHOT_CHUNK_BYTES: Final = 4 * 1024 * 1024
+TRIM_ROWS: Final = 2048
+"""Keys of a replaced generation removed at a time: a few milliseconds."""
 
 
 class Space(Protocol):
@@ -82,6 +89,16 @@ class Snapshot(Protocol):
     def applied(self, group_id: int) -> tuple[int, int]:
         """Return (index, term) applied in this state; (0, 0) for an unknown group."""
 
+    def space_names(self) -> list[str]:
+        """Return the names of all spaces in this state, sorted; staged ones are not among them."""
+
+    def take(self, space_name: str, start: bytes, limit: int, bytes_max: int) -> list[KeyValue]:
+        """Return the first pairs at and behind ``start``, with a bound for their bytes.
+
+        At most ``limit``, and not many more bytes than ``bytes_max``; at least one if there is any.
+        The same arguments give the same pairs every time.
+        """
+
     def scan(self, space_name: str, start: bytes, end: bytes | None, limit: int) -> list[KeyValue]:
         """Return the first ``limit`` pairs of [start, end); none of a space that does not exist."""
 
@@ -132,6 +149,36 @@ class Engine(Protocol):
 
     def read_snapshot(self) -> Snapshot:
         """Commit, and return the committed state. Only between two applied entries."""
+
+    # Replacing a group's state (PROTOCOL rule 63)
+
+    def stage_space(self, name: str) -> Space:
+        """Open an empty generation of a space, which nobody sees before ``switch_staged``.
+
+        One that is staged under this name already is discarded.
+        """
+
+    def staged_names(self) -> list[str]:
+        """Return the names of the spaces that have a staged generation, sorted."""
+
+    def discard_staged(self, names: Iterable[str]) -> None:
+        """Give up staged generations; names that have none are passed over."""
+
+    def switch_staged(self, names: Iterable[str], group_id: int, *, index: int, term: int) -> None:
+        """Put staged generations in place of the live ones, with the applied entry, durably.
+
+        One commit, synced in full: any crash leaves all of it or nothing, and afterwards
+        ``recyclable_applied`` is ``index``. Only here an applied index may be beyond the log, which
+        the caller resets next. ``before_commit`` callbacks run before the switch, so what they put
+        goes with the old generation: the caller has its machine read the new state before the
+        next commit. An empty generation takes the place of a space that must become empty.
+        """
+
+    def trim_dropped(self, limit: int = TRIM_ROWS) -> bool:
+        """Remove about ``limit`` keys of what was replaced; True while there is more to remove.
+
+        Commits do one such step themselves. False also while a snapshot is open.
+        """
 
     def abandon(self) -> None:
         """Forget what was not committed, and refuse everything from now on but ``close``."""

@@ -14,38 +14,38 @@ too (copy on write): they come out of the reserve.
 Layout: every space is a named database; ``nodedb.meta`` is the engine's own::
 
     applied/<group:4>  ->  index:8 | term:8
-    long/<space name>  ->  empty: the space holds keys beyond LMDB's limit (see long_keys)
+    long/<database>    ->  empty: it holds keys beyond LMDB's limit (see long_keys)
+    and the records of lmdb_generations, which say what database is which space
+
+Databases that were dropped or replaced are removed by the commits that follow: small ones at once,
+large ones key by key first, because freeing all pages of one in a single call stops the loop.
 """
 
 import os
 import struct
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from operator import itemgetter
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import lmdb
 
 from nodedb.errors import DiskFull, MapFull, StorageError, StoreCorrupted
-from nodedb.storage.engine import DISK_RESERVE_BYTES_DEFAULT, KeyValue, chunked, cut_values
+from nodedb.storage.engine import DISK_RESERVE_BYTES_DEFAULT, TRIM_ROWS, KeyValue, cut_values
+from nodedb.storage.lmdb_generations import Generations
+from nodedb.storage.lmdb_scan import scan_cursor, scan_cursor_values
+from nodedb.storage.lmdb_snapshot import LmdbSnapshot
 from nodedb.storage.log_file import free_bytes
-from nodedb.storage.long_keys import KEY_BYTES_MAX, iterate, split_value, stored_key, stored_value
+from nodedb.storage.long_keys import KEY_BYTES_MAX, split_value, stored_key, stored_value
 
 MAP_BYTES_DEFAULT: Final = 1 << 40
 MAP_RESERVE_BYTES_DEFAULT: Final = 256 * 1024 * 1024
 SPACES_MAX: Final = 4096
 
-_META: Final = "nodedb.meta"
+META: Final = "nodedb.meta"
 _APPLIED: Final = struct.Struct(">QQ")
-_APPLIED_PREFIX: Final = b"applied/"
-_LONG_PREFIX: Final = b"long/"
-_DROPPED_PREFIX: Final = b"dropped/"
-_SCAN_STEP_FIRST: Final = 4
-_SCAN_STEP_FACTOR: Final = 4
-_SCAN_STEP_MAX: Final = 1024
-_CHUNK_ROWS: Final = 256
-_key_of: Final = itemgetter(0)
+APPLIED_PREFIX: Final = b"applied/"
+LONG_PREFIX: Final = b"long/"
+_DROP_PAGES_MAX: Final = 4096
+"""A database of at most so many pages is removed in one call: about a millisecond."""
 
 Applied = dict[int, tuple[int, int]]
 
@@ -53,13 +53,20 @@ Applied = dict[int, tuple[int, int]]
 class LmdbSpace:
     """One named database inside the open write transaction."""
 
-    __slots__ = ("_db", "_engine", "_txn", "has_long_keys", "name")
+    __slots__ = ("_database", "_db", "_engine", "_txn", "has_long_keys", "name")
 
     def __init__(
-        self, engine: "LmdbEngine", name: str, txn: lmdb.Transaction, db: lmdb._Database
+        self,
+        engine: "LmdbEngine",
+        name: str,
+        txn: lmdb.Transaction,
+        db: lmdb._Database,
+        database: str,
     ) -> None:
+        """``database``: the name of the database that ``db`` is a handle of."""
         self._engine = engine
         self.name = name
+        self._database = database
         # Any: the stub returns ``bytes | memoryview``, and a cast would cost a call per get. We
         # never ask for buffers.
         self._db: Any = db
@@ -69,6 +76,12 @@ class LmdbSpace:
     def rebind(self, txn: lmdb.Transaction) -> None:
         """Go on in the next transaction."""
         self._txn = txn
+
+    def take_place_of(self, staged: "LmdbSpace") -> None:
+        """Go on in the generation that another object has filled."""
+        self._db = staged._db  # noqa: SLF001  one class
+        self._database = staged._database  # noqa: SLF001
+        self.has_long_keys = staged.has_long_keys
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value, or None."""
@@ -149,7 +162,7 @@ class LmdbSpace:
         try:
             cursor = self._txn.cursor(self._db)
             try:
-                return _scan_values(cursor, start, end, limit, bytes_max)
+                return scan_cursor_values(cursor, start, end, limit, bytes_max)
             finally:
                 cursor.close()
         except lmdb.Error as error:
@@ -220,147 +233,9 @@ class LmdbSpace:
 
     def _put_long(self, key: bytes, value: bytes) -> None:
         if not self.has_long_keys:
-            self._engine.note_long_keys(self.name)
+            self._engine.note_long_keys(self._database)
             self.has_long_keys = True
         self._txn.put(stored_key(key), stored_value(key, value), db=self._db)
-
-
-def scan_cursor(
-    cursor: Any,
-    start: bytes,
-    end: bytes | None,
-    limit: int,
-    *,
-    reverse: bool,
-    has_long_keys: bool,
-) -> list[KeyValue]:
-    """Scan with a fresh cursor; see ``Space.scan``."""
-    if has_long_keys:
-        return list(islice(iterate(cursor, start, end, reverse=reverse), limit))
-    if reverse:
-        return _scan_reverse(cursor, start, end, limit)
-    if not cursor.set_range(start):
-        return []
-    # Rows are fetched by islice, at C speed, and only then compared with the end: a few too many
-    # may be fetched, so the steps grow with what was found.
-    rows = cursor.iternext()
-    step = min(limit, _SCAN_STEP_FIRST)
-    result = list(islice(rows, step))
-    while True:
-        if end is not None and result and result[-1][0] >= end:
-            return result[: bisect_left(result, end, key=_key_of)]
-        room = limit - len(result)
-        if room == 0:
-            return result
-        step = min(step * _SCAN_STEP_FACTOR, _SCAN_STEP_MAX, room)
-        part = list(islice(rows, step))
-        if not part:
-            return result
-        result += part
-
-
-def _scan_values(
-    cursor: Any, start: bytes, end: bytes | None, limit: int, bytes_max: int
-) -> tuple[list[bytes], bytes | None]:
-    """Scan values with a fresh cursor; see ``Space.scan_values``.
-
-    No key is made but each step's last. A step that has run over the end is read again with keys.
-    """
-    if not cursor.set_range(start):
-        return [], None
-    rows = cursor.iternext(keys=False, values=True)
-    result: list[bytes] = []
-    size = 0
-    step = min(limit, _SCAN_STEP_FIRST)
-    while True:
-        part: list[bytes] = list(islice(rows, step))
-        last: bytes = cursor.key()
-        if len(part) < step or (end is not None and last >= end):
-            break
-        result += part
-        size += sum(map(len, part))
-        start = last + b"\0"
-        if len(result) == limit or size >= bytes_max:
-            return result, start
-        step = min(step * _SCAN_STEP_FACTOR, _SCAN_STEP_MAX, limit - len(result))
-    if end is None or not part:
-        return result + part, None
-    pairs = scan_cursor(cursor, start, end, len(part), reverse=False, has_long_keys=False)
-    return result + [value for _, value in pairs], None
-
-
-def _scan_reverse(cursor: Any, start: bytes, end: bytes | None, limit: int) -> list[KeyValue]:
-    if end is not None and cursor.set_range(end):
-        if not cursor.prev():
-            return []
-    elif not cursor.last():
-        return []
-    rows = cursor.iterprev()
-    step = min(limit, _SCAN_STEP_FIRST)
-    result = list(islice(rows, step))
-    while True:
-        while result and result[-1][0] < start:
-            result.pop()
-            limit = len(result)
-        room = limit - len(result)
-        if room == 0:
-            return result
-        step = min(step * _SCAN_STEP_FACTOR, _SCAN_STEP_MAX, room)
-        part = list(islice(rows, step))
-        if not part:
-            return result
-        result += part
-
-
-class LmdbSnapshot:
-    """A committed read transaction."""
-
-    def __init__(
-        self,
-        engine: "LmdbEngine",
-        txn: lmdb.Transaction,
-        databases: dict[str, tuple[lmdb._Database, bool]],
-        applied: Applied,
-    ) -> None:
-        """``databases``: handle of each space, and whether it has long keys."""
-        self._engine = engine
-        self._txn = txn
-        self._databases = databases
-        self._applied = applied
-        self._is_open = True
-
-    def applied(self, group_id: int) -> tuple[int, int]:
-        """Return (index, term) applied in this state."""
-        return self._applied.get(group_id, (0, 0))
-
-    def scan(self, space_name: str, start: bytes, end: bytes | None, limit: int) -> list[KeyValue]:
-        """Return the first ``limit`` pairs of [start, end)."""
-        found = self._databases.get(space_name)
-        if found is None or limit <= 0:
-            return []
-        db, has_long_keys = found
-        try:
-            with self._txn.cursor(db) as cursor:
-                return scan_cursor(
-                    cursor, start, end, limit, reverse=False, has_long_keys=has_long_keys
-                )
-        except lmdb.Error as error:
-            raise self._engine.fail(error) from error
-
-    def chunks(
-        self, space_name: str, start: bytes, end: bytes | None, chunk_bytes: int
-    ) -> Iterator[list[KeyValue]]:
-        """Yield all pairs of [start, end) in lists of about ``chunk_bytes``."""
-        return chunked(
-            lambda position: self.scan(space_name, position, end, _CHUNK_ROWS), start, chunk_bytes
-        )
-
-    def close(self) -> None:
-        """End the read transaction."""
-        if self._is_open:
-            self._is_open = False
-            self._txn.abort()
-            self._engine.on_snapshot_closed()
 
 
 class LmdbEngine:
@@ -386,8 +261,8 @@ class LmdbEngine:
         self._fsynced_index = fsynced_index
         self._failure: StorageError | None = None
         self._spaces: dict[str, LmdbSpace] = {}
+        self._staged: dict[str, LmdbSpace] = {}
         self._databases: dict[str, lmdb._Database] = {}
-        self._dropped: set[str] = set()
         self._snapshot_count = 0
         self._applied: Applied = {}
         self._applied_changed: set[int] = set()
@@ -405,8 +280,10 @@ class LmdbEngine:
             # The meta page that we read here may stand in the page cache only.
             self._env.sync(True)  # noqa: FBT003  LMDB's own
             self._txn = self._env.begin(write=True)
-            self._meta = self._space(_META)
-            self._load_meta()
+            self._meta = LmdbSpace(self, META, self._txn, self._database(META), META)
+            self._generations = Generations(self._meta)
+            self._generations.drop_left_over()
+            self._load_applied()
             self._transaction_id = self._env.info()["last_txnid"]
             self._page_bytes = self._env.stat()["psize"]
         except lmdb.Error as error:
@@ -421,60 +298,144 @@ class LmdbEngine:
     def space(self, name: str) -> LmdbSpace:
         """Open a space, creating it when needed. The same name gives the same object."""
         assert name
-        assert name != _META, name
+        assert name != META, name
         return self._space(name)
 
     def drop_space(self, name: str) -> None:
         """Remove a space with its contents."""
-        assert name != _META, name
-        space = self._space(name)
+        space = self.space(name)
+        database = self._generations.database_of(name)
         try:
             if self._snapshot_count:
                 # Snapshots read through the same handle: empty it now, remove it after them.
                 space.clear()
-                self._dropped.add(name)
-                self._meta.put(_DROPPED_PREFIX + name.encode(), b"")
+                self._generations.drop(database)
+                self._meta.delete(LONG_PREFIX + database.encode())
             else:
-                self._txn.drop(self._databases.pop(name), delete=True)
-            if space.has_long_keys:
-                self._meta.delete(_LONG_PREFIX + name.encode())
+                self._remove(database)
             del self._spaces[name]
         except lmdb.Error as error:
             raise self.fail(error) from error
 
     def space_names(self) -> list[str]:
         """Return the names of all spaces, sorted."""
+        names = map(self._generations.name_of, self._database_names())
+        return sorted([name for name in names if name is not None])
+
+    def _space(self, name: str) -> LmdbSpace:
+        space = self._spaces.get(name)
+        if space is None:
+            database = self._generations.database_of(name)
+            space = self._spaces[name] = self._open(name, database)
+            if database in self._generations.dropped:
+                self._generations.forget_dropped(database)
+        return space
+
+    def _open(self, name: str, database: str) -> LmdbSpace:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            space = LmdbSpace(self, name, self._txn, self._database(database), database)
+        except lmdb.Error as error:
+            raise self.fail(error) from error
+        space.has_long_keys = self._meta.get(LONG_PREFIX + database.encode()) is not None
+        return space
+
+    def _database(self, database: str) -> lmdb._Database:
+        db = self._databases.get(database)
+        if db is None:
+            db = self._env.open_db(database.encode(), txn=self._txn)
+            self._databases[database] = db
+        return db
+
+    def _database_names(self) -> list[str]:
+        """Return the names of all databases but the engine's own."""
         try:
             with self._txn.cursor() as cursor:
                 names = [key.decode() for key in cursor.iternext(keys=True, values=False)]
         except lmdb.Error as error:
             raise self.fail(error) from error
-        return [name for name in names if name != _META and name not in self._dropped]
+        return [name for name in names if name != META]
 
-    def _space(self, name: str) -> LmdbSpace:
-        space = self._spaces.get(name)
-        if space is not None:
-            return space
-        if self._failure is not None:
-            raise self._failure
-        try:
-            db = self._databases.get(name)
-            if db is None:
-                db = self._env.open_db(name.encode(), txn=self._txn)
-                self._databases[name] = db
-        except lmdb.Error as error:
-            raise self.fail(error) from error
-        if name in self._dropped:
-            self._dropped.remove(name)
-            self._meta.delete(_DROPPED_PREFIX + name.encode())
-        space = self._spaces[name] = LmdbSpace(self, name, self._txn, db)
-        if name != _META:
-            space.has_long_keys = self._meta.get(_LONG_PREFIX + name.encode()) is not None
+    def note_long_keys(self, database: str) -> None:
+        """Remember, with the data, that a database holds keys beyond LMDB's limit."""
+        self._meta.put(LONG_PREFIX + database.encode(), b"")
+
+    # Staged generations
+
+    def stage_space(self, name: str) -> LmdbSpace:
+        """Open an empty generation of a space, which nobody sees before ``switch_staged``."""
+        assert name
+        assert name != META, name
+        self.discard_staged([name])
+        space = self._staged[name] = self._open(name, self._generations.stage(name))
         return space
 
-    def note_long_keys(self, name: str) -> None:
-        """Remember, with the data, that a space holds keys beyond LMDB's limit."""
-        self._meta.put(_LONG_PREFIX + name.encode(), b"")
+    def staged_names(self) -> list[str]:
+        """Return the names of the spaces that have a staged generation, sorted."""
+        return self._generations.staged_names()
+
+    def discard_staged(self, names: Iterable[str]) -> None:
+        """Give up staged generations; names that have none are passed over."""
+        if self._failure is not None:
+            return  # The next start finds and removes them.
+        for name in names:
+            if self._staged.pop(name, None) is not None:
+                self._generations.unstage(name)
+
+    def switch_staged(self, names: Iterable[str], group_id: int, *, index: int, term: int) -> None:
+        """Put staged generations in place of the live ones, with the applied entry, durably."""
+        if self._failure is not None:
+            raise self._failure
+        self._call_before_commit()
+        existing = set(self._database_names())
+        for name in names:
+            staged = self._staged.pop(name)
+            before = self._generations.switch(name)
+            if before in existing:
+                self._generations.drop(before)
+            live = self._spaces.get(name)
+            if live is None:
+                self._spaces[name] = staged
+            else:
+                live.take_place_of(staged)
+        self.set_applied(group_id, index, term)
+        self._commit(beyond_log=group_id)
+        self._sync()
+
+    def trim_dropped(self, limit: int = TRIM_ROWS) -> bool:
+        """Remove about ``limit`` keys of what was replaced; True while there is more to remove."""
+        if self._failure is not None:
+            raise self._failure
+        if self._snapshot_count:
+            return False
+        try:
+            return self._trim(limit)
+        except lmdb.Error as error:
+            raise self.fail(error) from error
+
+    def _trim(self, limit: int) -> bool:
+        """Remove small databases that were dropped, or some keys of the first large one."""
+        for database in sorted(self._generations.dropped):
+            db = self._database(database)
+            stat = self._txn.stat(db)
+            if stat["leaf_pages"] + stat["overflow_pages"] > _DROP_PAGES_MAX:
+                with self._txn.cursor(db) as cursor:
+                    is_found = cursor.first()
+                    while is_found and limit > 0:
+                        cursor.delete()
+                        limit -= 1
+                        is_found = bool(cursor.key())
+                return True
+            self._remove(database)
+            self._generations.forget_dropped(database)
+        return False
+
+    def _remove(self, database: str) -> None:
+        db = self._database(database)
+        del self._databases[database]
+        self._txn.drop(db, delete=True)
+        self._meta.delete(LONG_PREFIX + database.encode())
 
     # Applied indexes
 
@@ -506,19 +467,26 @@ class LmdbEngine:
         """Close what was written; an empty commit changes nothing."""
         if self._failure is not None:
             raise self._failure
+        self._call_before_commit()
+        self._commit()
+
+    def _call_before_commit(self) -> None:
         for callback in self._before_commit:
             callback()
+
+    def _commit(self, *, beyond_log: int | None = None) -> None:
+        """Commit; the group ``beyond_log`` may be applied beyond its log."""
         try:
-            if self._dropped and not self._snapshot_count:
-                self._remove_dropped()
+            if self._generations.dropped and not self._snapshot_count:
+                self._trim(TRIM_ROWS)
             if self._applied_changed:
-                self._store_applied()
+                self._store_applied(beyond_log)
             self._txn.commit()
             self._txn = self._env.begin(write=True)
             transaction_id = self._env.info()["last_txnid"]
         except lmdb.Error as error:
             raise self.fail(error) from error
-        for space in self._spaces.values():
+        for space in (self._meta, *self._spaces.values(), *self._staged.values()):
             space.rebind(self._txn)
         # LMDB writes nothing for an empty transaction, and then the commit before did not become
         # durable by this one either.
@@ -528,19 +496,12 @@ class LmdbEngine:
             self._committed_applied = dict(self._applied)
             self._free_bytes = self._count_free()
 
-    def _remove_dropped(self) -> None:
-        """Remove the spaces whose last snapshot is closed, or that a crash has left behind."""
-        for name in sorted(self._dropped):
-            database = self._databases.pop(name, None)
-            if database is None:
-                database = self._env.open_db(name.encode(), txn=self._txn)
-            self._txn.drop(database, delete=True)
-            self._meta.delete(_DROPPED_PREFIX + name.encode())
-        self._dropped.clear()
-
     def sync(self) -> None:
         """Commit, and make that very commit durable."""
         self.commit()
+        self._sync()
+
+    def _sync(self) -> None:
         try:
             self._env.sync(True)  # noqa: FBT003  LMDB's own
         except lmdb.Error as error:
@@ -570,7 +531,8 @@ class LmdbEngine:
         spaces = {name: self._space(name) for name in self.space_names()}
         self.commit()
         databases = {
-            name: (self._databases[name], space.has_long_keys) for name, space in spaces.items()
+            name: (self._databases[self._generations.database_of(name)], space.has_long_keys)
+            for name, space in spaces.items()
         }
         try:
             txn = self._env.begin(write=False)
@@ -610,27 +572,24 @@ class LmdbEngine:
             self._txn.abort()
         return self._failure
 
-    def _store_applied(self) -> None:
+    def _store_applied(self, beyond_log: int | None) -> None:
         for group_id in sorted(self._applied_changed):
-            key = _APPLIED_PREFIX + group_id.to_bytes(4, "big")
+            key = APPLIED_PREFIX + group_id.to_bytes(4, "big")
             applied = self._applied.get(group_id)
             if applied is None:
                 self._meta.delete(key)
                 continue
             index = applied[0]
-            if self._fsynced_index is not None:
+            if self._fsynced_index is not None and group_id != beyond_log:
                 fsynced = self._fsynced_index(group_id)
                 assert index <= fsynced, (group_id, index, fsynced)
             self._meta.put(key, _APPLIED.pack(*applied))
         self._applied_changed.clear()
 
-    def _load_meta(self) -> None:
-        for key, value in self._meta.scan(_APPLIED_PREFIX, _APPLIED_PREFIX + b"\xff" * 5, 1 << 30):
-            group_id = int.from_bytes(key[len(_APPLIED_PREFIX) :], "big")
-            index, term = _APPLIED.unpack(value)
-            self._applied[group_id] = (index, term)
-        for key, _ in self._meta.scan(_DROPPED_PREFIX, _DROPPED_PREFIX + b"\xff", SPACES_MAX):
-            self._dropped.add(key[len(_DROPPED_PREFIX) :].decode())
+    def _load_applied(self) -> None:
+        for key, value in self._meta.scan(APPLIED_PREFIX, APPLIED_PREFIX + b"\xff" * 5, 1 << 30):
+            group_id, applied = decode_applied(key, value)
+            self._applied[group_id] = applied
 
     def _count_free(self) -> int:
         """Return the bytes left below the configured size, as of the last commit."""
@@ -640,11 +599,16 @@ class LmdbEngine:
             return self._map_bytes - end
         # The file has grown that far once; pages freed since then are reused, so count used ones.
         used = 0
-        for name in [_META, *self.space_names()]:
-            self._space(name)
-            stat = self._txn.stat(self._databases[name])
+        for name in [META, *self._database_names()]:
+            stat = self._txn.stat(self._database(name))
             used += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return self._map_bytes - used * self._page_bytes
+
+
+def decode_applied(key: bytes, value: bytes) -> tuple[int, tuple[int, int]]:
+    """Return (group, (index, term)) of an ``applied/`` record."""
+    index, term = _APPLIED.unpack(value)
+    return int.from_bytes(key[len(APPLIED_PREFIX) :], "big"), (index, term)
 
 
 def _translate(error: lmdb.Error, message: str) -> StorageError:

@@ -124,13 +124,18 @@ class RealLogFile:
 
 
 class RealLogDirectory:
-    """A directory of the operating system; created with its parents when it does not exist."""
+    """A directory of the operating system; created with its parents when it does not exist.
 
-    __slots__ = ("path",)
+    With ``is_read_only`` nothing is created, and files are opened for reading.
+    """
 
-    def __init__(self, path: str) -> None:
+    __slots__ = ("_is_read_only", "path")
+
+    def __init__(self, path: str, *, is_read_only: bool = False) -> None:
         self.path = path
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        self._is_read_only = is_read_only
+        if not is_read_only:
+            os.makedirs(path, mode=0o700, exist_ok=True)
 
     def names(self) -> list[str]:
         """Return the names of all files, sorted."""
@@ -138,8 +143,9 @@ class RealLogDirectory:
 
     def open(self, name: str, *, create: bool) -> RealLogFile:
         """Open for reading and writing, never inherited by a child process."""
-        flags = os.O_RDWR | os.O_CLOEXEC
+        flags = (os.O_RDONLY if self._is_read_only else os.O_RDWR) | os.O_CLOEXEC
         if create:
+            assert not self._is_read_only, name
             flags |= os.O_CREAT | os.O_EXCL
         return RealLogFile(name, os.open(os.path.join(self.path, name), flags, 0o600))
 

@@ -8,32 +8,51 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 
 from nodedb.errors import MapFull, StorageError
-from nodedb.storage.engine import KeyValue, chunked, cut_values
+from nodedb.storage.engine import TRIM_ROWS, KeyValue, chunked, cut_values
 
 _CHUNK_ROWS = 256
-# (space name, key, value before or None); a dropped or created space is undone key by key.
-_Undo = tuple[str, bytes, bytes | None]
+# (map's number, key, value before or None).
+_Undo = tuple[int, bytes, bytes | None]
 Applied = dict[int, tuple[int, int]]
 
 
-class MemorySpace:
-    """One ordered map: a dict, and its keys sorted."""
+class _Map:
+    """One generation of a space: a dict, and its keys sorted. Numbers never come again."""
 
-    def __init__(self, engine: "MemoryEngine", name: str) -> None:
-        self._engine = engine
-        self.name = name
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.keys: list[bytes] = []
         self.values: dict[bytes, bytes] = {}
 
+    def store(self, key: bytes, value: bytes | None) -> None:
+        """Set, or remove when the value is None, without a note for the undo."""
+        if value is None:
+            if self.values.pop(key, None) is not None:
+                del self.keys[bisect_left(self.keys, key)]
+            return
+        if key not in self.values:
+            insort(self.keys, key)
+        self.values[key] = value
+
+
+class MemorySpace:
+    """One ordered map, in its generation of the time."""
+
+    def __init__(self, engine: "MemoryEngine", name: str, generation: _Map) -> None:
+        self._engine = engine
+        self.name = name
+        self.generation = generation
+
     def get(self, key: bytes) -> bytes | None:
         """Return the value, or None."""
-        return self.values.get(key)
+        return self.generation.values.get(key)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set or replace."""
         assert key
-        self._engine.note(self.name, key, self.values.get(key))
-        self.store(key, value)
+        generation = self.generation
+        self._engine.note(generation.number, key, generation.values.get(key))
+        generation.store(key, value)
 
     def put_many(self, items: Iterable[KeyValue]) -> None:
         """Set or replace many."""
@@ -42,10 +61,11 @@ class MemorySpace:
 
     def delete(self, key: bytes) -> bool:
         """Remove a key; return whether it was there."""
-        if key not in self.values:
+        generation = self.generation
+        if key not in generation.values:
             return False
-        self._engine.note(self.name, key, self.values[key])
-        self.store(key, None)
+        self._engine.note(generation.number, key, generation.values[key])
+        generation.store(key, None)
         return True
 
     def scan(
@@ -56,15 +76,16 @@ class MemorySpace:
         reverse: bool = False,  # noqa: FBT001, FBT002  as Space
     ) -> list[KeyValue]:
         """Return the first ``limit`` pairs of [start, end), or the last, then descending."""
-        low = bisect_left(self.keys, start)
-        high = len(self.keys) if end is None else bisect_left(self.keys, end)
+        keys, values = self.generation.keys, self.generation.values
+        low = bisect_left(keys, start)
+        high = len(keys) if end is None else bisect_left(keys, end)
         if limit <= 0 or low >= high:
             return []
         if reverse:
-            chosen = self.keys[max(low, high - limit) : high][::-1]
+            chosen = keys[max(low, high - limit) : high][::-1]
         else:
-            chosen = self.keys[low : min(high, low + limit)]
-        return [(key, self.values[key]) for key in chosen]
+            chosen = keys[low : min(high, low + limit)]
+        return [(key, values[key]) for key in chosen]
 
     def scan_values(
         self, start: bytes, end: bytes | None, limit: int, bytes_max: int
@@ -86,24 +107,15 @@ class MemorySpace:
 
     def clear(self) -> None:
         """Remove everything."""
-        for key, value in self.values.items():
-            self._engine.note(self.name, key, value)
-        self.keys.clear()
-        self.values.clear()
+        generation = self.generation
+        for key, value in generation.values.items():
+            self._engine.note(generation.number, key, value)
+        generation.keys.clear()
+        generation.values.clear()
 
     def count(self) -> int:
         """Return the number of keys."""
-        return len(self.keys)
-
-    def store(self, key: bytes, value: bytes | None) -> None:
-        """Set, or remove when the value is None, without a note for the undo."""
-        if value is None:
-            if self.values.pop(key, None) is not None:
-                del self.keys[bisect_left(self.keys, key)]
-            return
-        if key not in self.values:
-            insort(self.keys, key)
-        self.values[key] = value
+        return len(self.generation.keys)
 
 
 class MemorySnapshot:
@@ -116,6 +128,21 @@ class MemorySnapshot:
     def applied(self, group_id: int) -> tuple[int, int]:
         """Return (index, term) applied in this state."""
         return self._applied.get(group_id, (0, 0))
+
+    def space_names(self) -> list[str]:
+        """Return the names of all spaces, sorted."""
+        return sorted(self._spaces)
+
+    def take(self, space_name: str, start: bytes, limit: int, bytes_max: int) -> list[KeyValue]:
+        """Return the first pairs at and behind ``start``, with a bound for their bytes."""
+        result: list[KeyValue] = []
+        size = 0
+        for pair in self.scan(space_name, start, None, limit):
+            result.append(pair)
+            size += len(pair[0]) + len(pair[1])
+            if size >= bytes_max:
+                break
+        return result
 
     def scan(self, space_name: str, start: bytes, end: bytes | None, limit: int) -> list[KeyValue]:
         """Return the first ``limit`` pairs of [start, end)."""
@@ -140,9 +167,9 @@ class MemorySnapshot:
 class _Checkpoint:
     """What a crash needs to undo everything since a commit."""
 
-    def __init__(self, applied: Applied, names: set[str]) -> None:
+    def __init__(self, applied: Applied, places: dict[str, _Map]) -> None:
         self.applied = applied
-        self.names = names
+        self.places = places
         self.undo: list[_Undo] = []
 
 
@@ -155,20 +182,27 @@ class MemoryEngine:
         self._size_max = size_max
         self._fsynced_index = fsynced_index
         self._spaces: dict[str, MemorySpace] = {}
+        self._staged: dict[str, MemorySpace] = {}
+        self._map_count = 0
         self._applied: Applied = {}
+        self._applied_changed: set[int] = set()
         self._is_dirty = False
         self._is_abandoned = False
         self._before_commit: list[Callable[[], None]] = []
-        self._durable = _Checkpoint({}, set())
-        self._committed = _Checkpoint({}, set())
+        self._durable = _Checkpoint({}, {})
+        self._committed = _Checkpoint({}, {})
 
     def space(self, name: str) -> MemorySpace:
         """Open a space, creating it when needed."""
         space = self._spaces.get(name)
         if space is None:
-            space = self._spaces[name] = MemorySpace(self, name)
-            self._is_dirty = True
+            space = self._spaces[name] = self._new_space(name)
         return space
+
+    def _new_space(self, name: str) -> MemorySpace:
+        self._is_dirty = True
+        self._map_count += 1
+        return MemorySpace(self, name, _Map(self._map_count))
 
     def drop_space(self, name: str) -> None:
         """Remove a space with its contents."""
@@ -180,14 +214,46 @@ class MemoryEngine:
         """Return the names of all spaces, sorted."""
         return sorted(self._spaces)
 
+    def stage_space(self, name: str) -> MemorySpace:
+        """Open an empty generation of a space, which nobody sees before ``switch_staged``."""
+        space = self._staged[name] = self._new_space(name)
+        return space
+
+    def staged_names(self) -> list[str]:
+        """Return the names of the spaces that have a staged generation, sorted."""
+        return sorted(self._staged)
+
+    def discard_staged(self, names: Iterable[str]) -> None:
+        """Give up staged generations; names that have none are passed over."""
+        for name in names:
+            self._staged.pop(name, None)
+
+    def switch_staged(self, names: Iterable[str], group_id: int, *, index: int, term: int) -> None:
+        """Put staged generations in place of the live ones, with the applied entry, durably."""
+        if self._is_abandoned:
+            raise StorageError("the engine was abandoned")
+        self._call_before_commit()
+        for name in names:
+            self.space(name).generation = self._staged.pop(name).generation
+        self.set_applied(group_id, index, term)
+        self._commit(beyond_log=group_id)
+        self._durable = self._committed
+
+    def trim_dropped(self, limit: int = TRIM_ROWS) -> bool:
+        """Do nothing: memory is freed at once."""
+        del limit
+        return False
+
     def set_applied(self, group_id: int, index: int, term: int) -> None:
         """Note that a group's log is applied up to an entry."""
         self._applied[group_id] = (index, term)
+        self._applied_changed.add(group_id)
         self._is_dirty = True
 
     def clear_applied(self, group_id: int) -> None:
         """Forget a group whose replica has left."""
         self._applied.pop(group_id, None)
+        self._applied_changed.discard(group_id)
         self._is_dirty = True
 
     def applied(self, group_id: int) -> tuple[int, int]:
@@ -206,16 +272,25 @@ class MemoryEngine:
         """Close what was written; an empty commit changes nothing."""
         if self._is_abandoned:
             raise StorageError("the engine was abandoned")
+        self._call_before_commit()
+        self._commit()
+
+    def _call_before_commit(self) -> None:
         for callback in self._before_commit:
             callback()
+
+    def _commit(self, *, beyond_log: int | None = None) -> None:
         if not self._is_dirty:
             return
         if self._fsynced_index is not None:
-            for group_id, (index, _) in self._applied.items():
+            for group_id in self._applied_changed - {beyond_log}:
+                index = self._applied[group_id][0]
                 fsynced = self._fsynced_index(group_id)
                 assert index <= fsynced, (group_id, index, fsynced)
+        self._applied_changed.clear()
         self._durable = self._committed
-        self._committed = _Checkpoint(dict(self._applied), set(self._spaces))
+        places = {name: space.generation for name, space in self._spaces.items()}
+        self._committed = _Checkpoint(dict(self._applied), places)
         self._is_dirty = False
 
     def sync(self) -> None:
@@ -227,8 +302,8 @@ class MemoryEngine:
         """Raise MapFull when that much more data does not fit."""
         used = sum(
             len(key) + len(value)
-            for space in self._spaces.values()
-            for key, value in space.values.items()
+            for space in (*self._spaces.values(), *self._staged.values())
+            for key, value in space.generation.values.items()
         )
         if used + byte_count > self._size_max:
             message = f"the engine has reached its size of {self._size_max} bytes"
@@ -238,7 +313,7 @@ class MemoryEngine:
         """Commit, and return the committed state."""
         self.commit()
         spaces = {
-            name: [(key, space.values[key]) for key in space.keys]
+            name: [(key, space.generation.values[key]) for key in space.generation.keys]
             for name, space in self._spaces.items()
         }
         return MemorySnapshot(spaces, dict(self._applied))
@@ -261,27 +336,29 @@ class MemoryEngine:
         journals = [self._committed]
         if target is not self._committed:
             journals.append(target)
+        maps = {
+            generation.number: generation
+            for checkpoint in journals
+            for generation in checkpoint.places.values()
+        }
         for checkpoint in journals:
-            for name, key, value in reversed(checkpoint.undo):
-                space = self._spaces.get(name)
-                if space is None:
-                    space = self._spaces[name] = MemorySpace(self, name)
-                space.store(key, value)
-        spaces = {}
-        for name in target.names:
-            fresh = spaces[name] = MemorySpace(self, name)
-            if name in self._spaces:
-                fresh.keys = self._spaces[name].keys
-                fresh.values = self._spaces[name].values
-        self._spaces = spaces
+            for number, key, value in reversed(checkpoint.undo):
+                # Others are of spaces that were made, or staged, since: nobody finds them again.
+                if number in maps:
+                    maps[number].store(key, value)
+        self._spaces = {
+            name: MemorySpace(self, name, generation) for name, generation in target.places.items()
+        }
+        self._staged.clear()
         self._applied = dict(target.applied)
-        self._committed = _Checkpoint(dict(target.applied), set(target.names))
+        self._applied_changed.clear()
+        self._committed = _Checkpoint(dict(target.applied), dict(target.places))
         self._durable = self._committed
         self._is_dirty = False
         self._is_abandoned = False
         self._before_commit.clear()
 
-    def note(self, name: str, key: bytes, before: bytes | None) -> None:
+    def note(self, number: int, key: bytes, before: bytes | None) -> None:
         """Remember how to undo a change."""
-        self._committed.undo.append((name, key, before))
+        self._committed.undo.append((number, key, before))
         self._is_dirty = True

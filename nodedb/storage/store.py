@@ -59,7 +59,7 @@ class Store:
             message = f'cannot open the store in "{path}": {error}'
             raise StorageError(message) from error
         try:
-            self.manifest = self._read_manifest() or self._create(new_id())
+            self.manifest = read_manifest(path) or self._create(new_id())
         except BaseException:
             os.close(self._lock)
             raise
@@ -92,33 +92,6 @@ class Store:
     def _create(self, store_id: str) -> Manifest:
         return self._write_manifest(Manifest(STORE_FORMAT_VERSION, store_id, ENGINE_NAME))
 
-    def _read_manifest(self) -> Manifest | None:
-        path = os.path.join(self.path, "manifest.json")
-        try:
-            with open(path, "rb") as file:
-                data = file.read()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            message = f'cannot read "{path}": {error}'
-            raise StorageError(message) from error
-        try:
-            version = msgspec.json.decode(data, type=_AnyManifest).format_version
-            if version > STORE_FORMAT_VERSION:
-                message = (
-                    f'the store in "{self.path}" has format {version}, '
-                    f"newest known is {STORE_FORMAT_VERSION}"
-                )
-                raise StoreTooNew(message)
-            manifest = msgspec.json.decode(data, type=Manifest)
-        except msgspec.MsgspecError as error:
-            message = f'"{path}" is not a manifest: {error}'
-            raise StoreMismatch(message) from error
-        if manifest.engine != ENGINE_NAME:
-            message = f'the store in "{self.path}" uses engine "{manifest.engine}"'
-            raise StoreTooNew(message)
-        return manifest
-
     def _write_manifest(self, manifest: Manifest) -> Manifest:
         path = os.path.join(self.path, "manifest.json")
         data = msgspec.json.format(msgspec.json.encode(manifest)) + b"\n"
@@ -135,6 +108,38 @@ class Store:
             raise StorageError(message) from error
         self.manifest = manifest
         return manifest
+
+
+def read_manifest(store_path: str) -> Manifest | None:
+    """Return a store's manifest, None when there is none.
+
+    Raises StoreTooNew, StoreMismatch (unreadable), StorageError.
+    """
+    path = os.path.join(store_path, "manifest.json")
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        message = f'cannot read "{path}": {error}'
+        raise StorageError(message) from error
+    try:
+        version = msgspec.json.decode(data, type=_AnyManifest).format_version
+        if version > STORE_FORMAT_VERSION:
+            message = (
+                f'the store in "{store_path}" has format {version}, '
+                f"newest known is {STORE_FORMAT_VERSION}"
+            )
+            raise StoreTooNew(message)
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except msgspec.MsgspecError as error:
+        message = f'"{path}" is not a manifest: {error}'
+        raise StoreMismatch(message) from error
+    if manifest.engine != ENGINE_NAME:
+        message = f'the store in "{store_path}" uses engine "{manifest.engine}"'
+        raise StoreTooNew(message)
+    return manifest
 
 
 def _take_lock(path: str) -> int:

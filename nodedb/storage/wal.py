@@ -70,6 +70,17 @@ class HardState(NamedTuple):
     commit: int
 
 
+class SegmentInfo(NamedTuple):
+    """One live segment file: ``tail`` is where its last batch ends."""
+
+    name: str
+    generation: int
+    first_sequence: int
+    size: int
+    tail: int
+    live_bytes: int
+
+
 class Mark(NamedTuple):
     """How far a pending batch was filled; see ``Wal.mark``."""
 
@@ -123,8 +134,13 @@ class Wal:
         cache_bytes_max: int = CACHE_BYTES_MAX_DEFAULT,
         compact_limit: Callable[[int], int] = _no_limit,
         flusher: Flusher | None = None,
+        is_read_only: bool = False,
     ) -> None:
-        """Open and recover. Raises LogCorrupted, StoreTooNew, StorageError."""
+        """Open and recover. Raises LogCorrupted, StoreTooNew, StorageError.
+
+        ``is_read_only`` is for looking at the log of a stopped node: nothing is written, not even a
+        torn tail cut, and every method that would append raises StorageError.
+        """
         self._compact_limit = compact_limit
         self._flusher: Flusher = flusher or InlineFlusher()
         self._cache_bytes_max = cache_bytes_max
@@ -134,11 +150,13 @@ class Wal:
         self._touched: set[int] = set()
         self._read_cache: tuple[Batch, bytes] | None = None
         self._segments = SegmentSet(directory, segment_bytes)
-        self._recover()
+        self._recover(is_read_only=is_read_only)
         self._oldest_generation = (
             self._segments.live[0].header.generation if self._segments.live else 0
         )
         self._begin_batch()
+        if is_read_only:
+            self._failure = StorageError("the log is open for reading only")
 
     # Appending
 
@@ -388,6 +406,20 @@ class Wal:
             raise
         return freed
 
+    def segments(self) -> list[SegmentInfo]:
+        """Return the segment files that hold the log, oldest first."""
+        return [
+            SegmentInfo(
+                segment.file.name,
+                segment.header.generation,
+                segment.header.first_sequence,
+                segment.size,
+                segment.tail,
+                segment.live_bytes,
+            )
+            for segment in self._segments.live
+        ]
+
     def disk_bytes(self) -> int:
         """Return the disk space of all segment files."""
         return self._segments.total_bytes()
@@ -567,7 +599,7 @@ class Wal:
             self._record_count += 1
             self._is_urgent = True
 
-    def _recover(self) -> None:
+    def _recover(self, *, is_read_only: bool) -> None:
         replays: dict[int, GroupReplay] = {}
 
         def on_batch(
@@ -579,8 +611,8 @@ class Wal:
             batch.payload_bytes = header.payload_bytes
             _replay_batch(replays, batch, payload)
 
-        self._segments.recover(on_batch)
-        if not self._segments.live and self._segments.ensure_spare():
+        self._segments.recover(on_batch, is_read_only=is_read_only)
+        if not is_read_only and not self._segments.live and self._segments.ensure_spare():
             self._segments.fill_spare(self._segments.segment_bytes)
         self.has_spare = bool(self._segments.free)
         for group_id in sorted(replays):

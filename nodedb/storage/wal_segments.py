@@ -203,19 +203,21 @@ class SegmentSet:
 
     # The scan at start
 
-    def recover(self, on_batch: OnBatch) -> None:
+    def recover(self, on_batch: OnBatch, *, is_read_only: bool = False) -> None:
         """Find the log in the directory's files, cut its torn tail, and make the rest durable.
 
-        ``on_batch(segment, header, offset, payload)`` is called for every whole batch in order.
-        Raises LogCorrupted, StoreTooNew, or StorageError when a file cannot be read or written.
+        With ``is_read_only`` nothing is written: what is found may not be on the disk, and a torn
+        tail stays. ``on_batch(segment, header, offset, payload)`` is called for every whole batch
+        in order. Raises LogCorrupted, StoreTooNew, or StorageError when a file cannot be read or
+        written.
         """
         try:
-            self._recover(on_batch)
+            self._recover(on_batch, is_read_only=is_read_only)
         except OSError as error:
             message = f'cannot read the log in "{self.directory.path}": {error}'
             raise StorageError(message) from error
 
-    def _recover(self, on_batch: OnBatch) -> None:
+    def _recover(self, on_batch: OnBatch, *, is_read_only: bool) -> None:
         found = self._open_files()
         live, free = self._find_run(found)
         self.live = live
@@ -225,10 +227,17 @@ class SegmentSet:
                 reason = f"batch {self.next_sequence} is missing"
                 raise LogCorrupted(before.file.name, before.tail, reason)
             self.next_sequence = segment.header.first_sequence
-            self._replay(segment, on_batch, is_last=segment is live[-1])
+            data, last_batch = self._replay(segment, on_batch)
+            if segment is live[-1]:
+                self._check_tail(segment, data)
+                if not is_read_only:
+                    self._settle_tail(segment, data, last_batch)
         if live:
             self._newest_generation = live[-1].header.generation
-        self._reuse_or_remove(free)
+        if is_read_only:
+            self.free = free
+        else:
+            self._reuse_or_remove(free)
 
     def _open_files(self) -> list[Segment]:
         segments = []
@@ -259,7 +268,11 @@ class SegmentSet:
         free = [segment for segment in found if segment.header.generation < start]
         return live, free
 
-    def _replay(self, segment: Segment, on_batch: OnBatch, *, is_last: bool) -> None:
+    def _replay(self, segment: Segment, on_batch: OnBatch) -> tuple[memoryview, int]:
+        """Hand out a segment's batches; return its bytes and where the last batch stands (0: none).
+
+        The first bad batch is where its tail is.
+        """
         data = memoryview(segment.file.read(0, segment.size))
         offset = BLOCK_BYTES
         last_batch = 0
@@ -280,12 +293,14 @@ class SegmentSet:
             offset += header.total_bytes
             self.next_sequence += 1
         segment.tail = offset
-        if is_last:
-            later = _find_later_batch(data, offset, segment.header, self.next_sequence)
-            if later is not None:
-                reason = f"batch {self.next_sequence} is bad, but a later one at {later} is whole"
-                raise LogCorrupted(segment.file.name, offset, reason)
-            self._settle_tail(segment, data, last_batch)
+        return data, last_batch
+
+    def _check_tail(self, segment: Segment, data: memoryview) -> None:
+        """Raise LogCorrupted when a whole batch stands behind the bad one at the log's end."""
+        later = _find_later_batch(data, segment.tail, segment.header, self.next_sequence)
+        if later is not None:
+            reason = f"batch {self.next_sequence} is bad, but a later one at {later} is whole"
+            raise LogCorrupted(segment.file.name, segment.tail, reason)
 
     def _settle_tail(self, segment: Segment, data: memoryview, last_batch: int) -> None:
         """Invalidate what is behind the tail, and write header and last batch once more."""

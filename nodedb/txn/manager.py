@@ -1,9 +1,14 @@
 """Begins, commits and ends the transactions of one node's data group.
 
 COMMIT takes a timestamp, makes one log entry of the write buffer, and lets go of the locks when the
-entry is applied. With catalog changes there are two entries, rows and metadata, proposed in the
-same turn: one flush is one batch of the log, so a crash keeps both or neither. The timestamp's
-window, when it needs raising, stands before them in the same batch.
+entry is applied. With catalog changes there are two entries, rows and metadata. On a node by itself
+they are proposed in the same turn: one flush is one batch of the log, so a crash keeps both or
+neither; the timestamp's window, when it needs raising, stands before them in the same batch. In a
+cluster the metadata entry decides for both (``nodedb.txn.catalog_commit``).
+
+``tenure`` is the term in which this node leads the data group, and constant on a node by itself.
+What began in one tenure is never committed in another (PROTOCOL rules 3, 27): locks and validation
+live in the leader's memory.
 
 What a SERIALIZABLE transaction has read is validated in the turn in which its entries are proposed
 (``nodedb.kv.recent_writes``).
@@ -11,7 +16,7 @@ What a SERIALIZABLE transaction has read is validated in the turn in which its e
 Not done here, and what that costs: prepare over several groups.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -33,11 +38,12 @@ from nodedb.kv.keys import TIMESTAMP_MAX
 from nodedb.kv.locks import LockTable
 from nodedb.kv.recent_writes import Range, ReadSet, RecentWrites
 from nodedb.kv.replicator import Replicator, Schedule
+from nodedb.txn.catalog_commit import commit_with_catalog, forget_decisions
 from nodedb.txn.checks import ALL_CHECKS, Checks
 from nodedb.txn.deferred import check_keys, defer_keys
 from nodedb.txn.moves import Moves
 from nodedb.txn.store import StatementStore, reads_have_changed
-from nodedb.txn.timestamps import LocalTimestamps
+from nodedb.txn.timestamps import LocalTimestamps, leader_has_changed
 from nodedb.txn.transaction import PREFIX_BYTES, Mark, Transaction
 from nodedb.txn.waiting import LockWaits
 from nodedb.waiter import Interrupts, Waiter
@@ -54,6 +60,12 @@ REMOVED_BYTES: Final = 100
 
 EVERY_KEY: Final = (b"", b"\xff" * 32)
 """The span of a bulk commit whose keys nobody wrote down."""
+
+DECISIONS_MAX: Final = 64
+"""So many decisions about finished transactions are kept before they are forgotten together."""
+
+SOLE_TENURE: Final = 1
+"""Of a node by itself, whose term nobody contests."""
 
 # What the planner assumes of a table that was never analyzed.
 ROWS_UNKNOWN: Final = 1000
@@ -94,11 +106,50 @@ class TransactionManager:
         self.moves = Moves()
         self.commit_count = 0
         self.rollback_count = 0
+        self.tenure = SOLE_TENURE
+        self.is_replicated = False
+        """Other nodes hold replicas: an entry is not durable by this node's flush alone."""
+        self.finishing_count = 0
+        """Decided transactions whose rows are not applied yet: nothing begins meanwhile."""
+        self._finished: list[int] = []
+        """Prepared transactions that are over, whose decisions are still remembered."""
+        self.outcome_of: Callable[[int], str] = _always_applied
+        """Why the metadata group refused the entry at an index, "" if it did not."""
+
+    # Tenures
+
+    def end_tenure(self) -> None:
+        """Stop what this node was doing as the leader: another one has taken over, or may have."""
+        if not self.tenure:
+            return
+        self.tenure = 0
+        self.finishing_count = 0
+        for transaction in list(self._active.values()):
+            if transaction.is_active:
+                self.locks.forget(transaction)
+                self.locks.release_all(transaction)
+                self._forget_reads(transaction)
+                transaction.interrupts.interrupt(leader_has_changed())
+
+    def begin_tenure(self, tenure: int, oracle: TimestampOracle) -> None:
+        """Begin to lead; the state is that of everything any earlier leader has acknowledged."""
+        assert tenure > 0
+        self.end_tenure()
+        self.timestamps.reset(oracle)
+        self.recent_writes = RecentWrites()
+        self._finished = []
+        self.tenure = tenure
+
+    def check_tenure(self, transaction: Transaction) -> None:
+        """Raise SerializationFailure (40001) for a transaction of another tenure."""
+        if transaction.tenure != self.tenure:
+            raise leader_has_changed()
 
     def begin(self, process_id: int, interrupts: Interrupts) -> Transaction:
         """Start a transaction; nothing is written until it commits."""
         began = self._clock.monotonic()
         transaction = Transaction(self._next_id, process_id, interrupts, self._bytes_max, began)
+        transaction.tenure = self.tenure
         self._active[self._next_id] = transaction
         self._next_id += 1
         return transaction
@@ -180,30 +231,39 @@ class TransactionManager:
         self._forget_reads(transaction)
         transaction.snapshot = 0
 
-    async def commit(self, transaction: Transaction, catalog_change: bytes | None = None) -> int:
+    async def commit(
+        self,
+        transaction: Transaction,
+        catalog_change: Callable[[], bytes | None] | None = None,
+    ) -> int:
         """Make the transaction durable and visible, then release its locks.
 
-        Returns the metadata index of the catalog change, 0 without one. ``catalog_change`` must
-        have been checked against the newest catalog in this very turn. DiskFull (53100) means
-        surely not committed.
+        Returns the metadata index of the catalog change, 0 without one. ``catalog_change`` makes it
+        of the newest catalog, in the turn in which it is proposed, or raises what it conflicts
+        with. DiskFull (53100) and 40001 mean surely not committed, 40003 that nobody knows.
         """
         transaction.is_active = False
         waiters: list[Waiter[int]] = []
         try:
-            if not (
-                transaction.writes
-                or transaction.encoded
-                or catalog_change is not None
-                or transaction.cleared
-            ):
+            self.check_tenure(transaction)
+            has_rows = bool(transaction.writes or transaction.encoded or transaction.cleared)
+            if catalog_change is not None and has_rows and self.is_replicated:
+                index = await commit_with_catalog(self, transaction, catalog_change)
+                self.commit_count += 1
+                self._note_moves(transaction)
+                return index
+            change = None if catalog_change is None else catalog_change()
+            if not has_rows and change is None:
                 return 0
-            waiters = self._propose(transaction, catalog_change)
+            waiters = self._propose(transaction, change)
             index = 0
             for waiter in waiters:
                 index = await waiter
+            if change is not None and self.outcome_of(index):
+                raise leader_has_changed()
             self.commit_count += 1
             self._note_moves(transaction)
-            return index if catalog_change is not None else 0
+            return index if change is not None else 0
         finally:
             # A coroutine that is torn down amid the flush must not free rows that are still coming.
             if all(waiter.done for waiter in waiters):
@@ -235,6 +295,12 @@ class TransactionManager:
             self._schedule.soon(partial(_wake, waiter))
             await waiter
 
+    async def pause(self, seconds: float) -> None:
+        """Let time pass."""
+        waiter: Waiter[None] = Waiter()
+        self._schedule.later(seconds, partial(_wake, waiter))
+        await waiter
+
     def commit_rows(self, transaction: Transaction) -> Waiter[int] | None:
         """Begin to commit a short transaction of nothing but rows, for callers without coroutine.
 
@@ -246,6 +312,7 @@ class TransactionManager:
             self._end(transaction)
             return None
         try:
+            self.check_tenure(transaction)
             self.validate(transaction)
             payload, effects = self._rows_entry(transaction)
             return self.replicator.propose(self.group.group_id, payload, effects)
@@ -259,6 +326,22 @@ class TransactionManager:
             self.commit_count += 1
             self._note_moves(transaction)
         self._end(transaction)
+
+    def note_decision(self, transaction: Transaction) -> None:
+        """Have serializable transactions see what a prepared one is about to write (rules 1, 9).
+
+        Until its rows are visible nobody begins to read, so those that run now are all.
+        """
+        if self.recent_writes.is_watched:
+            spans = transaction.encoded_spans.values()
+            self.recent_writes.note(self.allocate_timestamp(), list(transaction.writes), spans)
+
+    def note_finished(self, transaction_id: int) -> None:
+        """Have the decisions about prepared transactions forgotten, many at a time."""
+        self._finished.append(transaction_id)
+        if len(self._finished) >= DECISIONS_MAX and self.tenure:
+            forget_decisions(self, self._finished)
+            self._finished = []
 
     def _note_moves(self, transaction: Transaction) -> None:
         """Tell where rows have gone, before those who wait for them get the locks."""
@@ -294,11 +377,16 @@ class TransactionManager:
             clear = ClearStorage(tuple(transaction.cleared))
             entries.append((group_id, encode_effects(clear), clear))
         if catalog_change is not None:
-            command = CatalogChange(catalog_change)
+            command = CatalogChange(catalog_change, self.fence)
             entries.append((METADATA_GROUP, encode_command(command), command))
         for _, payload, _ in entries:
             self.replicator.check_size(payload)
         return [self.replicator.propose(*entry) for entry in entries]
+
+    @property
+    def fence(self) -> int:
+        """What a catalog change of this tenure carries; 0 on a node by itself."""
+        return self.tenure if self.is_replicated else 0
 
     def _long_entry(self, transaction: Transaction) -> tuple[bytes, LongWrites]:
         """Return the entry of what ``prepare_commit`` has encoded, for the log and to apply."""
@@ -406,6 +494,11 @@ def _widen(spans: dict[bytes, Range], keys: list[bytes]) -> None:
         if prefix in spans:
             first, last = min(first, spans[prefix][0]), max(last, spans[prefix][1])
         spans[prefix] = first, last
+
+
+def _always_applied(index: int) -> str:
+    del index
+    return ""
 
 
 def _wake(waiter: Waiter[None]) -> None:

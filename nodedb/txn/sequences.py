@@ -172,6 +172,10 @@ class Sequences:
         """Forget a storage that was begun in vain, or dropped."""
         self._running.pop(storage_id, None)
 
+    def forget_all(self) -> None:
+        """Forget everything: another node has led meanwhile, and drawn from them."""
+        self._running.clear()
+
     def write_back(self) -> None:
         """Propose the exact values before a clean stop."""
         for storage_id, running in sorted(self._running.items()):

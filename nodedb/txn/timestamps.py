@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Final
 from cluster.ids import METADATA_GROUP
 from cluster.metadata.command import TimestampWindow, encode_command
 from cluster.metadata.oracle import COUNTER_BITS, physical_ms
+from nodedb.errors import LeaderChanged
 from nodedb.waiter import Interrupts, Waiter
+from sql.errors import DiskFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,8 +30,24 @@ if TYPE_CHECKING:
     from cluster.metadata.oracle import TimestampOracle
     from nodedb.clock import Clock
     from nodedb.kv.replicator import Replicator, Schedule
+    from sql.errors import SerializationFailure
 
 _LOGGER: Final = logging.getLogger("nodedb.timestamps")
+
+
+def leader_has_changed() -> SerializationFailure:
+    """Return the error (40001) of a transaction whose leader lost its group before the commit."""
+    return LeaderChanged()
+
+
+def _no_room() -> DiskFull:
+    return DiskFull(
+        "could not extend the write-ahead log: no space left on device",
+        detail="The window of the timestamps could not be raised. Nothing was committed.",
+        hint="Check free disk space.",
+    )
+
+
 WAIT_SECONDS_MAX: Final = 1.0
 """How long to sleep at most before looking at the clock again: it may be set meanwhile."""
 
@@ -45,29 +63,71 @@ class LocalTimestamps:
         self._clock = clock
         self._schedule = schedule
         self._is_waiting = False
+        self.is_replicated = False
+        """The window takes other nodes to raise: a timestamp does not run ahead of it."""
+        self._raising = 0
+        """The end of the window that is being made durable, 0 for none."""
+        self._followers: list[Waiter[None]] = []
         self.wait_count = 0
         """Commits that had to wait for the clock."""
+
+    def reset(self, oracle: TimestampOracle) -> None:
+        """Go on with the oracle of a new leader; a window asked for by the old one is void."""
+        self._oracle = oracle
+        self._raising = 0
+        self._tell_followers(leader_has_changed)
 
     def allocate(self, count: int = 1) -> int:
         """Return the first of ``count`` fresh timestamps in a row, above all earlier ones.
 
-        A raised window is proposed first: whatever uses the timestamp is flushed with it or later,
-        or refused with it. Who may wait does so first, by ``ready``.
+        A raised window is proposed first: on a node by itself whatever uses the timestamp is
+        flushed with it or later, or refused with it. In a cluster a commit asks ``is_ahead`` first,
+        and then needs no new window; what only has to be unique (row ids) may be ahead of it, for
+        the commit that follows is not. Who may wait does so first, by ``ready``.
         """
         oracle = self._oracle
         timestamp, reserve_until = oracle.allocate(self._clock.wall_us() // 1000, count)
+        if reserve_until is None and self.is_replicated:
+            reserve_until = oracle.renewal(self._clock.wall_us() // 1000)
         if reserve_until is not None:
-            window = TimestampWindow(reserve_until)
-            waiter = self._replicator.propose(METADATA_GROUP, encode_command(window), window)
-            waiter.on_done(
-                lambda: oracle.window_decided(reserve_until, is_durable=waiter.error is None)
-            )
+            self._raise_window(oracle, reserve_until)
         return timestamp
+
+    def _raise_window(self, oracle: TimestampOracle, until: int) -> None:
+        window = TimestampWindow(until)
+        waiter = self._replicator.propose(METADATA_GROUP, encode_command(window), window)
+        self._raising = until
+
+        def decided() -> None:
+            error = waiter.error
+            oracle.window_decided(until, is_durable=error is None)
+            if oracle is not self._oracle:
+                return  # Of a tenure that is over.
+            if self._raising == until:
+                self._raising = 0
+            if error is None:
+                self._tell_followers(None)
+            else:
+                is_full = isinstance(error, DiskFull)
+                self._tell_followers(_no_room if is_full else leader_has_changed)
+
+        waiter.on_done(decided)
+
+    def _tell_followers(self, make_error: Callable[[], BaseException] | None) -> None:
+        """Have those who wait for the window look again, or fail each with an error of its own."""
+        followers, self._followers = self._followers, []
+        for follower in followers:
+            if make_error is None:
+                follower.set_result(None)
+            else:
+                follower.set_error(make_error())
 
     @property
     def is_ahead(self) -> bool:
         """Tell whether commits have to await ``ready``."""
-        return self._oracle.is_ahead
+        return self._oracle.is_ahead or (
+            self.is_replicated and not self._oracle.covers(self._clock.wall_us() // 1000)
+        )
 
     @property
     def lead_seconds(self) -> float:
@@ -94,6 +154,19 @@ class LocalTimestamps:
         if self._is_waiting:
             self._is_waiting = False
             _LOGGER.info("the clock has caught up with the timestamps: commits go on")
+        if self.is_replicated:
+            await self._window_covers(interrupts)
+
+    async def _window_covers(self, interrupts: Interrupts) -> None:
+        """Wait until the durable window has room for the next timestamp (40001, 53100 if not)."""
+        while not self._oracle.covers(self._clock.wall_us() // 1000):
+            if not self._raising:
+                now_ms = self._clock.wall_us() // 1000
+                until = self._oracle.renewal(now_ms) or self._oracle.reserved_until
+                self._raise_window(self._oracle, until)
+            raised: Waiter[None] = Waiter()
+            self._followers.append(raised)
+            await interrupts.wait(raised)
 
     def _tell(self, wait_ms: int) -> None:
         """Say once that commits wait, until they do no longer."""

@@ -103,6 +103,7 @@ class Transaction:
         "reads",
         "snapshot",
         "started",
+        "tenure",
         "unchecked",
         "undo",
         "waiting",
@@ -122,6 +123,8 @@ class Transaction:
         self.log_waits_ms = 0
         """Waits for locks of so many milliseconds are logged; 0: none is."""
         self.id = transaction_id
+        self.tenure = 0
+        """The leader's term that it began in: locks and reads hold in that one only."""
         self.started = transaction_id
         self.process_id = process_id
         self.deadlock_name = str(process_id)

@@ -15,6 +15,7 @@ from sql.ast.query import QualifiedName
 from sql.catalog.catalog import BindableRelation, VirtualTable
 from sql.catalog.descriptor import (
     INFORMATION_SCHEMA_ID,
+    INTERNAL_SCHEMA_ID,
     PG_CATALOG_ID,
     AclItem,
     AnyDescriptor,
@@ -251,7 +252,7 @@ def require_create(
     schema = env.catalog.schema_name(schema_id)
     if "C" not in env.catalog.schema_privileges(schema_id):
         raise InsufficientPrivilege(f"permission denied for schema {schema}", span=span)
-    if schema_id in (PG_CATALOG_ID, INFORMATION_SCHEMA_ID):
+    if schema_id in (PG_CATALOG_ID, INFORMATION_SCHEMA_ID, INTERNAL_SCHEMA_ID):
         raise InsufficientPrivilege(
             f'permission denied to create "{schema}.{name}"',
             detail="System catalog modifications are currently disallowed.",

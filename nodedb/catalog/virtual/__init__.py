@@ -9,8 +9,9 @@ from nodedb.catalog.session_catalog import VirtualTables
 
 @cache
 def virtual_tables() -> VirtualTables:
-    """Return all system tables of pg_catalog and information_schema; made on first use."""
+    """Return all system tables: of pg_catalog, information_schema, nodedb_internal."""
     from nodedb.catalog.virtual import (  # noqa: PLC0415 - importing them registers their producers
+        cluster_views,
         information_schema,
         privileges,
         registry,
@@ -21,4 +22,4 @@ def virtual_tables() -> VirtualTables:
     )
 
     assert all((information_schema, privileges, relations, roles, static, views))
-    return VirtualTables(registry.make_tables())
+    return VirtualTables((*registry.make_tables(), *cluster_views.internal_views()))

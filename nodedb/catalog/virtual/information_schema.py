@@ -170,7 +170,7 @@ def _tables(view: RoleView) -> Iterator[Record]:
             "is_insertable_into": yes(_writable_columns(view, item)),
             "is_typed": "NO",
         }
-    for system in virtual_tables().by_oid.values():
+    for system in virtual_tables().listed:
         yield {
             **view.named("table", system.schema_id, system.name),
             "table_type": "VIEW" if system.is_view else "BASE TABLE",
@@ -241,7 +241,7 @@ def _columns(view: RoleView) -> Iterator[Record]:
                 if out.default is None
                 else expression_text(view.catalog, out.default),
             }
-    for system in virtual_tables().by_oid.values():
+    for system in virtual_tables().listed:
         typmods = system.typmods or (NO_TYPMOD,) * len(system.columns)
         columns = zip(system.columns, typmods, strict=True)
         for number, ((name, sql_type), typmod) in enumerate(columns, 1):

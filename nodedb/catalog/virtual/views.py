@@ -30,7 +30,7 @@ def pg_tables(view: CatalogView) -> Iterator[Record]:
     """Tables, with the system's."""
     from nodedb.catalog.virtual import virtual_tables  # noqa: PLC0415 - made from this module
 
-    for item in virtual_tables().by_oid.values():
+    for item in virtual_tables().listed:
         if not item.is_view:
             yield _table_row(
                 view.schema_names[item.schema_id], item.name, view.role_name(10), indexed=True
@@ -64,7 +64,7 @@ def pg_views(view: CatalogView) -> Iterator[Record]:
     """List views; the definitions of the system's are not SQL and stay NULL."""
     from nodedb.catalog.virtual import virtual_tables  # noqa: PLC0415 - made from this module
 
-    for item in virtual_tables().by_oid.values():
+    for item in virtual_tables().listed:
         if item.is_view:
             yield {
                 "schemaname": view.schema_names[item.schema_id],
