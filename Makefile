@@ -13,8 +13,15 @@ NAME    ?=
 SECONDS ?= 10
 ARGS    ?=
 
+# Passed to `make sim`: how many seeds, from which, on how many cores; or one seed alone.
+RUNS    ?= 100
+FROM    ?= 1
+JOBS    ?= 1
+SEED    ?=
+LEDGER  ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all lint fmt bench golden clean
+.PHONY: help setup run test test-all lint fmt bench sim golden clean
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +56,10 @@ fmt: setup ## Format and sort imports
 
 bench: setup ## Side by side with PostgreSQL 15; NAME=one SECONDS=10 ARGS=--full
 	$(BIN)/python -m bench.side_by_side --seconds $(SECONDS) $(if $(NAME),--name $(NAME)) $(ARGS)
+
+sim: setup ## Simulated clusters; RUNS=100 FROM=1 JOBS=1, or SEED=42; LEDGER=date adds a line
+	$(BIN)/python -m tests.simulation.run $(if $(SEED),--seed $(SEED) -v,--runs $(RUNS) --from $(FROM)) \
+		--jobs $(JOBS) $(if $(LEDGER),--ledger $(LEDGER))
 
 golden: setup ## Record the golden scripts again, then show what changed
 	GOLDEN_REWRITE=1 $(PYTEST) tests/golden tests/unit/sql || true

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal, Union
+from typing import Final, Literal, Union
 
 from sql.ast.ddl import CreateTableAs, DdlStatement, OptionValue, StorageOption
 from sql.ast.node import Node
 from sql.ast.query import DmlStatement, Expression, QualifiedName, TypeName
 from sql.span import NO_SPAN, Span
+
+INTERNAL_SCHEMA: Final = "nodedb_internal"
+SHOW_SOURCES: Final = {
+    what: what.replace(" ", "_")
+    for what in (
+        "ranges",
+        "routing",
+        "schema version",
+        "nodes",
+        "cluster",
+        "raft groups",
+        "peer health",
+    )
+}
+"""SHOW statements that FROM takes in brackets, and the view of INTERNAL_SCHEMA each stands for."""
 
 IsolationLevel = Literal["read uncommitted", "read committed", "repeatable read", "serializable"]
 
@@ -117,12 +132,14 @@ class ShowVariable(Node, frozen=True):
 class ShowCluster(Node, frozen=True):
     """nodedb's SHOW statements.
 
-    ``what`` is "schema version", "ranges", "routing", "nodes"...; ``args`` follow.
+    ``what`` is "schema version", "ranges", "routing", "nodes"...; ``args`` are the id of a node or
+    group, or the values of a key of ``table`` (ROUTING FOR TABLE), numbers with a point as text.
     """
 
     what: str
     args: tuple[OptionValue, ...] = ()
     span: Span = NO_SPAN
+    table: QualifiedName | None = None
 
 
 class ResetVariable(Node, frozen=True):
@@ -292,6 +309,19 @@ class AlterSystem(Node, frozen=True):
     span: Span = NO_SPAN
 
 
+class AlterCluster(Node, frozen=True):
+    """``ALTER CLUSTER SET name = value | RESET name | RESET ALL``; ``ALTER NODE n`` likewise.
+
+    ``node_id`` 0 is the cluster. See AlterSettings for ``values``; ``name_span`` is the setting's.
+    """
+
+    node_id: int
+    name: str
+    values: tuple[OptionValue, ...] | None
+    span: Span = NO_SPAN
+    name_span: Span = NO_SPAN
+
+
 class Do(Node, frozen=True):
     """``DO 'code'``: 0A000 (no procedural language)."""
 
@@ -335,6 +365,7 @@ UtilityStatement = Union[
     Vacuum,
     Checkpoint,
     AlterSystem,
+    AlterCluster,
     Do,
     EmptyStatement,
 ]

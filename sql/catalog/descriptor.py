@@ -26,6 +26,8 @@ FIRST_USER_ID: Final = 16384
 PG_CATALOG_ID: Final = 11
 PUBLIC_SCHEMA_ID: Final = 2200
 INFORMATION_SCHEMA_ID: Final = 13200
+INTERNAL_SCHEMA_ID: Final = 12900
+"""nodedb's own views; unlisted in pg_catalog, for pg_dump and its like would take them for data."""
 SUPERUSER_ID: Final = 10
 PRIMARY_INDEX_ID: Final = 1
 """Index id of a table's clustered rows; secondary indexes count from 2."""

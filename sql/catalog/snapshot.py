@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from sql.ast.utility import INTERNAL_SCHEMA
 from sql.catalog.descriptor import (
     INFORMATION_SCHEMA_ID,
+    INTERNAL_SCHEMA_ID,
     PG_CATALOG_ID,
     AnyDescriptor,
     Database,
@@ -32,6 +34,7 @@ DescriptorT = TypeVar("DescriptorT", Database, Schema, Role, Table, View, Sequen
 BUILTIN_SCHEMA_NAMES: Final = {
     "pg_catalog": PG_CATALOG_ID,
     "information_schema": INFORMATION_SCHEMA_ID,
+    INTERNAL_SCHEMA: INTERNAL_SCHEMA_ID,
 }
 
 

@@ -30,7 +30,7 @@ from sql.ast.ddl import (
     Truncate,
 )
 from sql.ast.query import QualifiedName
-from sql.ast.utility import AlterSystem, Statement
+from sql.ast.utility import AlterCluster, AlterSystem, Statement
 from sql.errors import SqlSyntaxError
 from sql.parser.cursor import NON_RESERVED, qualified
 from sql.parser.roles import RoleParser
@@ -324,7 +324,23 @@ class ObjectParser(RoleParser):
             return AlterSystem(name, values, self.span(start))
         if self.accept_words("default", "privileges"):
             return self.parse_alter_default_privileges(start)
+        if kind == "cluster" or (kind == "IDENT" and self.values[self.pos] == "node"):
+            return self._alter_cluster(start)
         return self._unsupported_object("ALTER", start)
+
+    def _alter_cluster(self, start: int) -> AlterCluster:
+        """ALTER CLUSTER and ALTER NODE n, both with SET or RESET."""
+        self.pos += 1
+        node_id = 0
+        if self.kinds[self.pos - 1] != "cluster":
+            node_id = self.parse_integer()
+            if not node_id:
+                raise self.error_at("node_id must be above 0", self.pos - 1)
+        if self.kinds[self.pos] not in ("set", "reset"):
+            raise self.unexpected()
+        at = self.pos + 1
+        name, values = self.parse_set_reset()
+        return AlterCluster(node_id, name, values, self.span(start), self.token_span(at))
 
     def _alter_schema(self, start: int) -> DdlStatement:
         name = self.parse_single_name()

@@ -43,6 +43,7 @@ from sql.ast.query import (
     WindowDefinition,
     WithClause,
 )
+from sql.ast.utility import INTERNAL_SCHEMA, SHOW_SOURCES
 from sql.errors import FeatureNotSupported, SqlSyntaxError, WrongObjectType
 from sql.parser.cursor import COL_ID, COL_LABEL, NESTING_DEPTH_MAX, TYPE_FUNCTION_NAME, too_deep
 from sql.parser.expressions import EXPRESSION_STARTS, NO_OPERATORS, ExpressionParser
@@ -624,6 +625,8 @@ class QueryParser(ExpressionParser):
             if self.kinds[self.pos] == "(":
                 return self._subquery(start, lateral=True)
             return self._function_table(start, lateral=True)
+        if kind == "[":
+            return self._show_source()
         if kind == "only" or (kind in COL_ID and self._names_relation()):
             table = self.parse_relation()
             alias = self._alias() if self.kinds[self.pos] in _ALIAS_STARTS else None
@@ -631,6 +634,26 @@ class QueryParser(ExpressionParser):
                 raise self.not_supported("TABLESAMPLE", self.pos)
             return table if alias is None else replace(table, alias=alias)
         return self._function_table(start, lateral=False)
+
+    def _show_source(self) -> TableRef:
+        """``[SHOW RANGES]``: another way to write ``nodedb_internal.ranges``."""
+        start = self.pos
+        self.pos += 1
+        self.expect("show")
+        at = self.pos
+        words = [self.parse_label()]
+        while self.kinds[self.pos] in COL_LABEL:
+            words.append(self.parse_label())
+        view = SHOW_SOURCES.get(" ".join(words))
+        if view is None or self.kinds[self.pos] not in ("]", ";", "EOF"):
+            shown = " ".join(words[:2]).upper()
+            error = self.not_supported(f"SHOW {shown} in FROM", at)
+            error.hint = f"What may stand there: {', '.join(sorted(SHOW_SOURCES)).upper()}."
+            raise error
+        self.expect("]")
+        name = QualifiedName(view, INTERNAL_SCHEMA, span=self.span(start))
+        alias = self._alias() if self.kinds[self.pos] in _ALIAS_STARTS else None
+        return TableRef(name, alias, span=name.span)
 
     def _names_relation(self) -> bool:
         """Tell a table's name from a function's, which a parenthesis follows."""

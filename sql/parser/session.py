@@ -368,6 +368,7 @@ class SessionParser(CursorStatementParser):
             words.append(self.values[pos])
             pos += 1
         args: tuple[OptionValue, ...] = ()
+        table: QualifiedName | None = None
         what = " ".join(words)
         kind = self.kinds[pos]
         if what in ("node", "raft group") and kind in ("ICONST", "SCONST"):
@@ -376,33 +377,37 @@ class SessionParser(CursorStatementParser):
         elif what == "routing" and kind == "for":
             self.pos = pos + 1
             self.expect("table")
+            table = self.parse_qualified_name()
             args = self._routing_key()
         elif what in _SHOW_WITHOUT_ARGUMENTS and kind in (";", "EOF"):
             self.pos = pos
         else:
             return None
-        return ShowCluster(what, args, self.span(start))
+        return ShowCluster(what, args, self.span(start), table)
 
     def _routing_key(self) -> tuple[OptionValue, ...]:
-        table = ".".join(self.parse_any_name())
         self.expect_all("key", "(")
-        values: list[OptionValue] = [table]
-        while True:
-            kind = self.kinds[self.pos]
-            if kind == "null":
-                self.pos += 1
-                values.append(None)
-            elif kind in ("true", "false"):
-                self.pos += 1
-                values.append(kind == "true")
-            elif kind == "SCONST":
-                values.append(self.parse_string())
-            else:
-                values.append(self.parse_number())
-            if not self.accept(","):
-                break
+        values = self.parse_list(self._key_value)
         self.expect(")")
-        return tuple(values)
+        return values
+
+    def _key_value(self) -> OptionValue:
+        """Read a constant; a number that is no int4 stays text, for no digit of it may be lost."""
+        kind = self.kinds[self.pos]
+        if kind == "null":
+            self.pos += 1
+            return None
+        if kind in ("true", "false"):
+            self.pos += 1
+            return kind == "true"
+        if kind == "SCONST":
+            return self.parse_string()
+        at = self.pos
+        number = self.parse_number()
+        if self.kinds[self.pos - 1] == "ICONST":
+            return number
+        sign = "-" if self.kinds[at] == "-" else ""
+        return sign + self.values[self.pos - 1]
 
     def parse_discard(self) -> Statement:
         """DISCARD."""

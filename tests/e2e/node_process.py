@@ -20,6 +20,8 @@ ANY_PORT = "127.0.0.1:0"
 _READY = re.compile(r"^ready sql=postgresql://nodedb@([^:]+):(\d+)/nodedb http=(http://\S+) ", re.M)
 PSQL = shutil.which("psql")
 NODEDB = Path(sys.executable).with_name("nodedb")
+# FORWARD=1: every node forwards its clients' statements to itself, as it would to a leader elsewhere.
+FORWARDS = bool(os.environ.get("FORWARD"))
 
 
 class NodeFailed(Exception):
@@ -32,10 +34,12 @@ class NodeProcess:
     def __init__(self, store: Path, *flags: str, insecure: bool = True) -> None:
         self.store = store
         self.flags = [*flags, *(["--insecure"] if insecure else [])]
+        if FORWARDS and "--fault-injection" not in flags:
+            self.flags.append("--fault-injection")
         self.log_path = store.with_name(store.name + ".log")
         self.host, self.port, self.http_url = "", 0, ""
         # Added to the next start's environment.
-        self.environment: dict[str, str] = {}
+        self.environment: dict[str, str] = {"NODEDB_FAULT_FORWARD": "1"} if FORWARDS else {}
         self._process: subprocess.Popen[bytes] | None = None
         self._output = b""
         self._connections: list[psycopg.Connection] = []

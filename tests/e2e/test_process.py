@@ -27,7 +27,8 @@ def http_get(node: NodeProcess, path: str) -> tuple[int, str]:
 
 
 def test_health_endpoints_say_ready(node: NodeProcess) -> None:
-    assert http_get(node, "/healthz") == (200, '{"status": "ok"}')
+    expected = '{"status": "ok", "phase": "gateway_enable"}'
+    assert http_get(node, "/healthz") == (200, expected)
     assert http_get(node, "/health/ready")[0] == 200
     assert http_get(node, "/health/live")[0] == 200
     status, body = http_get(node, "/health")

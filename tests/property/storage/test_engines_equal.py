@@ -36,6 +36,7 @@ class EnginesAreEqual(RuleBasedStateMachine):
         self.real.commit()
         self.model.commit()
         self.snapshots: list[tuple] = []
+        self.staged: dict[str, tuple] = {}
 
     def _open(self) -> LmdbEngine:
         return LmdbEngine(self.directory.name, map_bytes=1 << 24, disk_reserve_bytes=0)
@@ -102,6 +103,44 @@ class EnginesAreEqual(RuleBasedStateMachine):
         self.real.drop_space(name)
         self.model.drop_space(name)
 
+    @rule(name=NAMES, pairs=st.lists(st.tuples(KEYS, VALUES), max_size=10))
+    def stage(self, name, pairs):
+        self.staged[name] = (self.real.stage_space(name), self.model.stage_space(name))
+        for space in self.staged[name]:
+            assert space.count() == 0
+            space.put_many(pairs)
+
+    @precondition(lambda self: self.staged)
+    @rule(data=st.data(), key=KEYS, value=VALUES)
+    def put_staged(self, data, key, value):
+        for space in self.staged[data.draw(st.sampled_from(sorted(self.staged)))]:
+            space.put(key, value)
+
+    @rule(names=st.sets(NAMES))
+    def discard_staged(self, names):
+        for engine in (self.real, self.model):
+            engine.discard_staged(sorted(names))
+        for name in names:
+            self.staged.pop(name, None)
+
+    @rule(group=st.integers(0, 2), index=st.integers(1, 9))
+    def switch_staged(self, group, index):
+        """Objects of the spaces go on in what was staged."""
+        held = {name: self.real.space(name) for name in self.staged}
+        for engine in (self.real, self.model):
+            engine.switch_staged(sorted(self.staged), group, index=index, term=8)
+            assert engine.recyclable_applied(group) == index
+        for name in self.staged:
+            expected = self.model.space(name).scan(b"", None, 10_000)
+            assert held[name] is self.real.space(name)
+            assert held[name].scan(b"", None, 10_000) == expected
+        self.staged.clear()
+
+    @rule(limit=st.integers(1, 10))
+    def trim_dropped(self, limit):
+        self.real.trim_dropped(limit)
+        self.model.trim_dropped(limit)
+
     @rule(group=st.integers(0, 2), index=st.integers(1, 9))
     def set_applied(self, group, index):
         self.real.set_applied(group, index, 7)
@@ -131,7 +170,18 @@ class EnginesAreEqual(RuleBasedStateMachine):
     @rule(name=NAMES, start=KEYS, end=ENDS)
     def read_snapshot(self, name, start, end):
         real, model = self.snapshots[0]
+        assert real.space_names() == model.space_names()
         assert real.scan(name, start, end, 5) == model.scan(name, start, end, 5)
+        for limit, bytes_max in ((1, 1), (7, 100), (100, 2000)):
+            found = real.take(name, start, limit, bytes_max)
+            everything = model.scan(name, start, None, 10_000)
+            assert found == everything[: len(found)]
+            assert len(found) <= limit
+            assert bool(found) == bool(everything)
+            assert found == real.take(name, start, limit, bytes_max)
+            # Not stopped short of both bounds, and one step at most beyond the bytes.
+            size = sum(len(key) + len(value) for key, value in found)
+            assert size >= bytes_max or len(found) in (limit, len(everything))
         parts = list(real.chunks(name, start, end, 50))
         whole = [pair for part in model.chunks(name, start, end, 50) for pair in part]
         assert [pair for part in parts for pair in part] == whole
@@ -153,10 +203,12 @@ class EnginesAreEqual(RuleBasedStateMachine):
         self.real._env.close()
         self.real = self._open()
         self.model.crash(keep_last_commit=True)
+        self.staged.clear()
 
     @invariant()
     def same_names_and_indexes(self):
         assert self.real.space_names() == self.model.space_names()
+        assert self.real.staged_names() == self.model.staged_names() == sorted(self.staged)
         for group in range(3):
             assert self.real.applied(group) == self.model.applied(group)
 

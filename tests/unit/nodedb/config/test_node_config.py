@@ -69,9 +69,14 @@ def test_all_faults_are_reported_together_with_their_source(tmp_path: Path) -> N
         ({"insecure_network": "10.0.0.0/8"}, "--insecure-network needs --insecure"),
         ({"wal_segment_bytes": "4096"}, "wal_segment_bytes must be at least 1 MiB"),
         ({"set": "name"}, "--set name: expected name=value"),
-        ({"locality": "here"}, "--locality here: expected key=value"),
-        ({"join": "a:1"}, "--join: this version runs single nodes only"),
-        ({"role": "replica"}, "--role replica: this version runs single nodes only"),
+        (
+            {"advertise_rpc": "0.0.0.0:1"},
+            '--advertise-rpc "0.0.0.0:1": nobody can connect to that host',
+        ),
+        (
+            {"advertise_sql": "host:0"},
+            '--advertise-sql "host:0": the port is a number from 1 to 65535',
+        ),
     ],
 )
 def test_settings_that_do_not_fit_together(flags: dict[str, Any], fault: str) -> None:

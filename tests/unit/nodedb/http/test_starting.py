@@ -4,13 +4,16 @@ import http.client
 
 import pytest
 
+from nodedb.http.phases import StartPhases
 from nodedb.http.starting import StartingResponder, listen
 
 
 def test_it_is_alive_but_not_ready_and_hands_the_socket_over() -> None:
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    responder = StartingResponder(listener)
+    phases = StartPhases()
+    phases.enter("wal_recovery")
+    responder = StartingResponder(listener, phases)
     responder.start()
     answers = []
     for path in ("/health/live", "/healthz", "/health/ready", "/health", "/metrics"):
@@ -20,7 +23,7 @@ def test_it_is_alive_but_not_ready_and_hands_the_socket_over() -> None:
         answers.append((path, response.status, response.read()))
         connection.close()
     responder.stop()
-    starting = b'{"status": "starting"}'
+    starting = b'{"status": "starting", "phase": "wal_recovery"}'
     assert answers == [
         ("/health/live", 200, b'{"status": "alive"}'),
         ("/healthz", 503, starting),

@@ -160,6 +160,7 @@ class FakeSession:
         self.notifications: list[Notification] = []
         self.changes: list[tuple[str, str]] = []
         self.is_closed = False
+        self.forwarding = None
         self.at_once: dict[str, Any] = {}
         self.in_one_step: dict[str, Any] = {}
 

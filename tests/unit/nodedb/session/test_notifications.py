@@ -57,6 +57,8 @@ class FakeSession:
         self.notifications: list[tuple[int, str, str]] = []
         self.notices: list[tuple[str, ...]] = []
         self.is_closed = False
+        self.channels: dict[str, None] = {}
+        self.channels_version = 0
         self.woken = 0
 
     def notify_front_end(self) -> None:

@@ -69,7 +69,7 @@ async def commit(node: SimulatedNode, transaction: Transaction, overlay: Catalog
     change = overlay.changes(Author("somebody", 7, "192.0.2.1", 5))
     assert change is not None
     await node.transactions.prepare_commit(transaction)
-    return await node.transactions.commit(transaction, change.encode())
+    return await node.transactions.commit(transaction, change.encode)
 
 
 def prepared_node(disk: SimulatedDisk, dying: Dying) -> SimulatedNode:

@@ -132,7 +132,6 @@ def test_select_into_is_create_table_as() -> None:
         ("SHOW SCHEMA VERSION", "schema version", ()),
         ("show ranges", "ranges", ()),
         ("show routing", "routing", ()),
-        ("show routing for table s.t key (1, 'a', -2, null)", "routing", ("s.t", 1, "a", -2, None)),
         ("show nodes", "nodes", ()),
         ("show node 3", "node", (3,)),
         ("show cluster", "cluster", ()),
