@@ -21,7 +21,7 @@ From the executor::
     SKIP      after an error: nothing but a Sync ends the batch now
     HOLD, GO  send no more data for now, or again
     END       as DATA; the batch is over
-    REFUSED   nothing of the batch has happened here; the stream is of no more use
+    REFUSED   nothing of the batch has happened now; the stream is of no more use
     NOTIFY    notifications for an idle client, the next ones after TAKEN
     PONG      the answer to PING
 
@@ -131,6 +131,26 @@ class Prime(msgspec.Struct, frozen=True, gc=False, array_like=True):
     state: SessionState
 
 
+class Request(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What names a batch that commits by itself, however often it is sent.
+
+    ``origin`` is the run of the gateway's node, ``number`` counts its requests. It can only have
+    committed above the timestamp ``since``. ``is_repeated``: it may have.
+    """
+
+    origin: int
+    number: int
+    since: int
+    is_repeated: bool = False
+
+
+class Recorded(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The answer of a request as its commit records it: messages, what currval has become."""
+
+    data: bytes
+    sequences: SequenceState | None = None
+
+
 class BatchBegin(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Header of BATCH. ``elapsed_ms``: how much of its time the first statement has used up."""
 
@@ -138,6 +158,7 @@ class BatchBegin(msgspec.Struct, frozen=True, gc=False, array_like=True):
     state: SessionState | None = None
     block: BlockState | None = None
     elapsed_ms: int = 0
+    request: Request | None = None
 
 
 class BatchEnd(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -171,9 +192,13 @@ class Notifications(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Refusal(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Header of REFUSED."""
+    """Header of REFUSED.
+
+    ``is_unknown``: the batch was sent before, and nobody knows any more what has become of it.
+    """
 
     reason: str
+    is_unknown: bool = False
 
 
 Header = BatchBegin | BatchEnd | Cancel | Notifications | Refusal
@@ -185,6 +210,7 @@ _HEADERS: Final[dict[int, msgspec.msgpack.Decoder[Header]]] = {
     NOTIFY: msgspec.msgpack.Decoder(Notifications),
 }
 _prime = msgspec.msgpack.Decoder(Prime)
+_recorded = msgspec.msgpack.Decoder(Recorded)
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -199,6 +225,16 @@ def decode_prime(payload: bytes) -> Prime:
         return _prime.decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadFrame(f"a request is no session's state: {error}") from error
+
+
+def encode_recorded(recorded: Recorded) -> bytes:
+    """Return what the log keeps of an answer."""
+    return _encode(recorded)
+
+
+def decode_recorded(answer: bytes) -> Recorded:
+    """Read what the log has kept of an answer; it is our own."""
+    return _recorded.decode(answer)
 
 
 def frames(kind: int, header: Header | None, data: bytes) -> list[bytes]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from sql.ast import ddl
 from sql.ast import utility as u
 from sql.ast.query import Delete, Insert, Select, SetOperation, Update, Values
 from sql.binder.bound import (
@@ -118,6 +119,32 @@ _HERE: Final = (
     u.Deallocate,
     u.EmptyStatement,
 )
+_RECORDABLE: Final = (
+    ddl.AlterDefaultPrivileges,
+    ddl.AlterOwner,
+    ddl.AlterRole,
+    ddl.AlterSequence,
+    ddl.AlterSettings,
+    ddl.AlterTable,
+    ddl.Comment,
+    ddl.CreateExtension,
+    ddl.CreateIndex,
+    ddl.CreateRole,
+    ddl.CreateSchema,
+    ddl.CreateSequence,
+    ddl.CreateTable,
+    ddl.CreateTableAs,
+    ddl.CreateView,
+    ddl.Drop,
+    ddl.DropOwned,
+    ddl.DropRole,
+    ddl.Grant,
+    ddl.GrantRole,
+    ddl.ReassignOwned,
+    ddl.Rename,
+    ddl.SetSchema,
+    ddl.Truncate,
+)
 _AT_LEADER: Final = (u.Listen, u.Unlisten, u.SetConstraints, u.LockTable)
 _SAVEPOINTS: Final = (u.Savepoint, u.ReleaseSavepoint, u.RollbackToSavepoint)
 
@@ -206,6 +233,15 @@ def _place_explain(
     if placement is Placement.HERE or (is_run and placement is Placement.EFFECTS):
         return placement
     return Placement.LEADER
+
+
+def is_recordable(statement: Statement | None) -> bool:
+    """Tell whether all that a statement does outside a block comes with its commit.
+
+    Or else may be done twice: it draws from a sequence, or takes locks until its end. What calls
+    pg_notify is for the caller to leave out.
+    """
+    return isinstance(statement, (*_QUERIES, *_RECORDABLE))
 
 
 def changes_transaction(statement: Statement | None) -> tuple[bool, bool]:

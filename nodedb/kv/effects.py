@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Union
 
 import msgspec
 
+from nodedb.kv.completions import Completion
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -68,7 +70,24 @@ class FinishPrepared(msgspec.Struct, frozen=True, gc=False, array_like=True, tag
     commit_timestamp: int
 
 
-Effects = Union[RowWrites, ClearStorage, CollectGarbage, PreparedRows, FinishPrepared]
+class Completed(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=6):
+    """Effects together with the record of the request that had them (``nodedb.kv.completions``).
+
+    ``effects`` is an encoded entry of its own; b"" where it has none, and among ``PreparedRows``.
+    """
+
+    origin: int
+    number: int
+    answer: bytes
+    effects: bytes
+
+    @property
+    def completion(self) -> Completion:
+        """The record alone."""
+        return Completion(self.origin, self.number, self.answer)
+
+
+Effects = Union[RowWrites, ClearStorage, CollectGarbage, PreparedRows, FinishPrepared, Completed]
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Effects]] = msgspec.msgpack.Decoder(Effects)
 _slice_decoder: Final = msgspec.msgpack.Decoder(list[Write])
@@ -101,6 +120,18 @@ class LongWrites(NamedTuple):
         parts.reverse()
         while parts:
             yield _slice_decoder.decode(parts.pop())
+
+
+class Completing(NamedTuple):
+    """``Completed`` as its proposer holds it."""
+
+    completion: Completion
+    effects: RowWrites | LongWrites | ClearStorage
+
+
+def encode_completed(completion: Completion, effects: bytes) -> bytes:
+    """Return the log payload of effects, encoded already, with the record of their request."""
+    return encode_effects(Completed(*completion, effects))
 
 
 def encode_slice(writes: Sequence[Write]) -> bytes:

@@ -30,9 +30,12 @@ from typing import Final
 import msgspec
 
 from cluster.ids import VSHARD_COUNT
+from nodedb.kv.completions import Completion, CompletionTable
 from nodedb.kv.effects import (
     ClearStorage,
     CollectGarbage,
+    Completed,
+    Completing,
     Effects,
     FinishPrepared,
     LongWrites,
@@ -98,11 +101,16 @@ class DataGroup:
         """The commit timestamp of the entry that is being applied in slices, 0 for none."""
         self.prepared: set[int] = set()
         """Transactions whose rows wait for the decision on their catalog change."""
+        self.completions = CompletionTable()
         self.vshard_keys = array("q", bytes(8 * VSHARD_COUNT))
         self.vshard_bytes = array("q", bytes(8 * VSHARD_COUNT))
         self._load()
 
     def _load(self) -> None:
+        self._load_state()
+        self.completions.reset(self.last_timestamp)
+
+    def _load_state(self) -> None:
         found = self._meta.scan(_PREPARED, _PREPARED + b"\xff" * 9, 1 << 20)
         self.prepared = {int.from_bytes(key[len(_PREPARED) :], "big") for key, _ in found}
         saved = self._meta.get(_STATE_KEY)
@@ -156,7 +164,7 @@ class DataGroup:
             for _ in slices:
                 pass
 
-    def apply(self, value: Effects | LongWrites, index: int) -> Iterator[int] | None:
+    def apply(self, value: Effects | LongWrites | Completing, index: int) -> Iterator[int] | None:
         """Apply one entry's effects; the index is the caller's to keep.
 
         Many writes come back in slices that are still to be run. Their versions are above
@@ -187,7 +195,27 @@ class DataGroup:
                 self.prepared.add(value.transaction_id)
             case FinishPrepared():
                 return self._finish_prepared(value)
+            case Completing():
+                return self._complete(value.completion, self.apply(value.effects, 0))
+            case Completed():
+                inner = decode_effects(value.effects) if value.effects else None
+                return self._complete(
+                    value.completion, None if inner is None else self.apply(inner, 0)
+                )
         return None
+
+    def _complete(
+        self, completion: Completion, slices: Iterator[int] | None
+    ) -> Iterator[int] | None:
+        """Remember a request, once all of its effects are there."""
+        if slices is not None:
+            return self._complete_after(completion, slices)
+        self.completions.add(completion, self.last_timestamp)
+        return None
+
+    def _complete_after(self, completion: Completion, slices: Iterator[int]) -> Iterator[int]:
+        yield from slices
+        self.completions.add(completion, self.last_timestamp)
 
     # Rows that wait for the decision on the catalog change they belong to. They lie beside the
     # group's small state, so a snapshot carries them, and a new leader finds them.
@@ -203,9 +231,12 @@ class DataGroup:
         prepared = decode_effects(stored)
         assert isinstance(prepared, PreparedRows), key
         long: list[Write] | None = None
+        completion: Completion | None = None
         for payload in prepared.effects if timestamp else ():
             effects = decode_effects(payload)
-            if not isinstance(effects, RowWrites):
+            if isinstance(effects, Completed):
+                completion = effects.completion
+            elif not isinstance(effects, RowWrites):
                 self.apply(effects, 0)
             elif len(effects.writes) > APPLY_SLICE_ROWS:
                 assert long is None, "one entry of rows for each transaction"
@@ -213,10 +244,11 @@ class DataGroup:
             else:
                 self._apply_writes(timestamp, effects.writes)
         if long is not None:
-            return self._finish_long(timestamp, long, outcome.transaction_id)
+            rest = self._finish_long(timestamp, long, outcome.transaction_id)
+            return rest if completion is None else self._complete(completion, rest)
         self._forget_prepared(outcome.transaction_id)
         self.last_timestamp = max(self.last_timestamp, timestamp)
-        return None
+        return None if completion is None else self._complete(completion, None)
 
     def _finish_long(
         self, timestamp: int, writes: list[Write], transaction_id: int

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from nodedb.gateway.placement import Placement, changes_transaction
+import msgspec
+
+from nodedb.gateway.placement import Placement, changes_transaction, is_recordable
 from nodedb.pgwire import message as m
 from nodedb.pgwire.codec import KEPT_BYTES_MAX, FrontendDecoder
 from nodedb.session.placing import Placed
@@ -29,6 +31,7 @@ from sql.errors import InvalidSqlStatementName, SqlError, SqlSyntaxError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nodedb.gateway.message import Request
     from nodedb.session.session import Session
     from nodedb.session.state import ParsedTexts
     from sql.ast.utility import Statement
@@ -43,6 +46,7 @@ _SYNC: Final = b"S\0\0\0\x04"
 _PARSE: Final = ord("P")
 _TERMINATE: Final = ord("X")
 _COPY_ENDS: Final = frozenset(b"cf")
+_CLOSES: Final = (m.CloseStatement, m.ClosePortal)
 _FREE_IN_BLOCKS: Final = (
     Begin,
     Commit,
@@ -70,6 +74,14 @@ class Batch:
         """What its Parse messages brought."""
         self.parsed_names: dict[str, str] = {}
         """The text of the last one of each name."""
+        self.named: dict[str, tuple[str, tuple[int, ...]]] = {}
+        """The same, with the OIDs of its parameters."""
+        self.is_request = False
+        """It commits by itself, once, and its commit records that: it may be sent again."""
+        self.request: Request | None = None
+        """Its name, once it has been sent."""
+        self.is_repeated = False
+        """It was sent before: an earlier run of it may have been committed."""
         self.kept: list[bytes] = []
         self.is_kept = True
         self.is_simple = False
@@ -136,7 +148,14 @@ class Batch:
     @property
     def may_repeat(self) -> bool:
         """Tell whether it may be sent again although it may have been executed."""
-        return self.placement < Placement.EFFECTS and self.is_kept and not self.has_relayed
+        is_harmless = self.placement < Placement.EFFECTS or self.request is not None
+        return is_harmless and self.is_kept and not self.has_relayed
+
+    def repeat(self) -> None:
+        """Note that it is sent again."""
+        if self.request is not None and not self.is_repeated:
+            self.is_repeated = True
+            self.request = msgspec.structs.replace(self.request, is_repeated=True)
 
     @property
     def begins_block(self) -> bool:
@@ -173,6 +192,7 @@ class Batch:
         read = tuple(0 if each is None else each.oid for each in map(declared_type, oids))
         self.parsed[checksum_of(text, read)] = text, oids
         self.parsed_names[message.statement] = text
+        self.named[message.statement] = text, tuple(oids)
 
 
 class _Placer:
@@ -186,12 +206,14 @@ class _Placer:
         self.placement = Placement.HERE
         self.executed: list[Placed] = []
         self.text = ""
+        self.may_notify = False
 
     def add(self, message: m.FrontendMessage) -> None:
         """Place one message."""
         match message:
             case m.Parse(statement, text, parameter_oids):
                 self.text = self.text or text
+                self.may_notify = self.may_notify or may_notify(text)
                 self._prepared[statement] = self._placed_text(text, parameter_oids)
                 if self._prepared[statement] is _UNKNOWN:
                     self.placement = Placement.EFFECTS
@@ -234,7 +256,9 @@ class _Placer:
             return _FAILS_HERE
         except SqlError:
             return _UNKNOWN
-        self.text = self.text or self._session.prepared[name].text
+        text = self._session.prepared[name].text
+        self.text = self.text or text
+        self.may_notify = self.may_notify or may_notify(text)
         return placed
 
 
@@ -254,7 +278,28 @@ def place_batch(
     if not is_whole or not isinstance(messages[-1], m.Sync):
         return Batch(placer.text, Placement.EFFECTS, None)
     placement = max(placer.placement, _placement(placer.executed))
-    return Batch(placer.text, placement, _statements(placer.executed))
+    batch = Batch(placer.text, placement, _statements(placer.executed))
+    batch.is_request = (
+        not placer.may_notify
+        and is_recorded(session, batch)
+        and not any(isinstance(message, _CLOSES) for message in messages)
+    )
+    return batch
+
+
+def is_recorded(session: Session, batch: Batch) -> bool:
+    """Tell whether a whole batch is a transaction of its own whose commit can record it."""
+    return (
+        session.block.state == "idle"
+        and batch.placement is Placement.EFFECTS
+        and bool(batch.statements)
+        and all(is_recordable(statement) for statement in batch.statements or ())
+    )
+
+
+def may_notify(text: str) -> bool:
+    """Tell whether a text may call pg_notify: notifications are not to be sent twice."""
+    return "notify" in text.lower()
 
 
 def _place_query(session: Session, query: m.Query) -> Batch:
@@ -263,7 +308,9 @@ def _place_query(session: Session, query: m.Query) -> Batch:
     except SqlError:
         # Its names may be known to the leader; what it does to transactions is known here.
         return Batch(query.text, Placement.EFFECTS, statements_of(session, query.text))
-    return Batch(query.text, _placement(placed), _statements(placed))
+    batch = Batch(query.text, _placement(placed), _statements(placed))
+    batch.is_request = is_recorded(session, batch) and not may_notify(query.text)
+    return batch
 
 
 def _placement(placed: Sequence[Placed]) -> Placement:

@@ -476,7 +476,10 @@ class Connection(ResultWriter):
                 result = await session.execute(message.portal, message.row_limit)
                 await self._answer(session, result, formats)
             elif type(message) is m.Sync:
-                await session.sync()
+                if session.is_recorded:
+                    await self._end_recorded(session, is_simple=False)
+                else:
+                    await session.sync()
                 self._ready(session)
             else:
                 await self._handlers[type(message)](message)
@@ -519,6 +522,8 @@ class Connection(ResultWriter):
         if shape is not None:
             shape.encode(answer.rows, self.out)
         self.out += backend.command_complete(answer.tag)
+        if session.is_recorded:
+            await self._end_recorded(session, is_simple=False)
         self._ready(session)
         return True
 
@@ -599,8 +604,11 @@ class Connection(ResultWriter):
             self._fail_directly(error)
             return
         self._send_answer(self.session, step, template)
+        self._take_what_came(waiter)
+
+    def _take_what_came(self, waiter: Waiter[None]) -> None:
+        """Leave to the coroutine what came while a step committed."""
         if self._is_eof or self._farewell is not None or not self.decoder.is_empty:
-            # What came meanwhile is the coroutine's.
             self._input = None
             waiter.set_result(None)
 
@@ -709,7 +717,10 @@ class Connection(ResultWriter):
                     self.out += shape.row_description
                     shape.encode(step.rows, self.out)
                 self.out += backend.command_complete(step.tag)
-                self._ready(session)
+                if session.is_recorded:
+                    await self._sync_simple(session)
+                else:
+                    self._ready(session)
                 return
         self._in_simple_query = True
         statements = session.simple_statements(message.text)
@@ -729,10 +740,19 @@ class Connection(ResultWriter):
         await self._sync_simple(session)
 
     async def _sync_simple(self, session: FrontEndSession) -> None:
-        # A failing commit is answered like a failing Sync: one error, then ReadyForQuery.
+        if session.is_recorded:
+            await self._end_recorded(session, is_simple=True)
+        else:
+            # A failing commit is answered like a failing Sync: one error, then ReadyForQuery.
+            self.decoder.last_tag = _SYNC_TAG
+            await session.sync()
+        self._ready(session)
+
+    async def _end_recorded(self, session: FrontEndSession, *, is_simple: bool) -> None:
+        """Commit a batch whose answer is recorded with its commit: all of it is written by now."""
+        del is_simple
         self.decoder.last_tag = _SYNC_TAG
         await session.sync()
-        self._ready(session)
 
     async def _on_parse(self, message: m.Parse) -> None:
         session = self._require_session()

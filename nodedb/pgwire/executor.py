@@ -11,6 +11,9 @@ its state can move, the gateway has (``nodedb.session.state``).
 A batch outside a block is refused when this node may not serve it, at its beginning or once its
 transaction has lost its leader, as long as nothing of it has left or lasts: the gateway then asks
 the next leader. It does not use the stream again, so the executor ends with it.
+
+A batch that is a ``Request`` commits at its end, when its answer is known: the entry that commits
+it records the answer too (``nodedb.kv.completions``). Sent a second time it is answered from there.
 """
 
 from __future__ import annotations
@@ -23,11 +26,12 @@ from nodedb.gateway import message as f
 from nodedb.gateway.channel import Channel
 from nodedb.gateway.leadership import AlwaysLeader
 from nodedb.gateway.loopback import ADDRESS, ForwardingLeadership, Loopback
+from nodedb.kv.completions import Completion
 from nodedb.pgwire.connection import Connection
 from nodedb.pgwire.errors import ConnectionLost, FatalError
 from nodedb.session.state import StateSync, pinned_by, without_texts
 from nodedb.waiter import Waiter
-from sql.errors import SqlError
+from sql.errors import SqlError, StatementCompletionUnknown
 
 if TYPE_CHECKING:
     from cluster.transport.api import Peer, Stream, Transport
@@ -42,6 +46,8 @@ FAULT_FORWARD: Final = "NODEDB_FAULT_FORWARD"
 _READY_BYTES: Final = 6
 _NOTIFICATIONS_MAX: Final = 20
 """With the gateway until the client has got them; one has up to 8 kB."""
+RECORDED_BYTES_MAX: Final = 64 * 1024
+"""Of a longer answer only the fact is recorded."""
 
 
 class ExecutorHost:
@@ -100,6 +106,9 @@ class Executor:
         self._was_idle = True
         self._lasting_count = 0
         self._is_direct = False
+        self._draft: bytes | None = None
+        self._request: f.Request | None = None
+        self._sequences_version = 0
         self._is_refusing = False
         self._lent_count = 0
         self.connection = ExecutorConnection(self, settings)
@@ -182,20 +191,70 @@ class Executor:
         self._number = header.number
         self.is_in_batch, self._has_begun, self._has_sent = True, True, False
         self.connection.start_batch()
+        if header.request is not None and self._is_settled(header.request):
+            return
         if data:
             self.connection.receive(data)
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, *, is_unknown: bool = False) -> None:
         self._is_refusing = True
-        for frame in f.frames(f.REFUSED, f.Refusal(reason), b""):
+        for frame in f.frames(f.REFUSED, f.Refusal(reason, is_unknown), b""):
             self._send(frame)
+
+    # Requests
+
+    def _is_settled(self, request: f.Request) -> bool:
+        """Answer or refuse a request that was sent before; False when it is to be executed."""
+        if request.is_repeated:
+            transactions = self._node.transactions
+            completions = transactions.group.completions
+            answer = completions.find(request.origin, request.number)
+            if answer:
+                self._answer_again(f.decode_recorded(answer))
+                return True
+            if answer is not None or not completions.covers(request.since):
+                self._refuse("what is recorded does not reach back so far", is_unknown=True)
+            elif transactions.is_under_way(request.origin, request.number):
+                self._refuse("its commit is under way")
+            if self._is_refusing:
+                self.connection.lost()
+                return True
+        self._request = request
+        self._sequences_version = self.session.services.sequences_version
+        self.session.block.completes = self._completes
+        return False
+
+    def _answer_again(self, recorded: f.Recorded) -> None:
+        session = self.session
+        if recorded.sequences is not None:
+            session.services.restore_sequences(recorded.sequences)
+        # If it changed the catalog, the gateway is to have that; which change it was is forgotten.
+        session.catalog_index = self._node.metadata.catalog.schema_version
+        self._end(recorded.data)
+
+    def _completes(self) -> Completion | None:
+        """Return the record of the batch's commit; its first one, should it have several.
+
+        What commits before the end of the batch has no answer yet: that it has is all one learns.
+        """
+        request, self._request = self._request, None
+        if request is None:
+            return None
+        answer = b""
+        data = bytes(self.connection.out) if self._draft is None else self._draft
+        if self.connection.is_ending and not self._has_sent and len(data) <= RECORDED_BYTES_MAX:
+            services = self.session.services
+            has_drawn = services.sequences_version != self._sequences_version
+            sequences = services.export_sequences() if has_drawn else None
+            answer = f.encode_recorded(f.Recorded(data, sequences))
+        return Completion(request.origin, request.number, answer)
 
     # To the gateway: nodedb.pgwire.io.ConnectionIo
 
     def write(self, data: bytes) -> None:
         """Send what the connection has written."""
         if self._is_direct:
-            self._end(data[:-_READY_BYTES])
+            self._draft = data[:-_READY_BYTES]
             return
         self._has_sent = True
         for frame in f.output_frames(data):
@@ -224,13 +283,23 @@ class Executor:
 
     # The ends of batches
 
-    def answer_directly(self, connection: ExecutorConnection, step: Step, template: object) -> None:
-        """Send the answer of a step: all of it, and the batch's end, in one frame."""
+    def draft(self, connection: ExecutorConnection, step: Step, template: object) -> None:
+        """Make the answer of a step."""
         self._is_direct = True
         try:
             connection.send_step(step, template)
         finally:
             self._is_direct = False
+
+    def send_draft(self) -> None:
+        """Send the answer of a step: all of it, and the batch's end, in one frame."""
+        draft, self._draft = self._draft, None
+        assert draft is not None
+        self._end(draft)
+
+    def drop_draft(self) -> None:
+        """Forget the answer of a step that has failed to commit."""
+        self._draft = None
 
     def end_batch(self) -> None:
         """Send what is left of the answer, and the batch's end."""
@@ -255,6 +324,7 @@ class Executor:
         session = self.session
         number = self._number if self.is_in_batch else 0
         self.is_in_batch = False
+        session.block.completes = None
         is_idle = session.block.state == "idle"
         end = f.BatchEnd(
             number,
@@ -280,13 +350,18 @@ class Executor:
     async def recover(self, error: Exception) -> bool:
         """Refuse the batch in place of an error that only says that the leader has changed."""
         block = self.session.block
-        if (
+        is_surely_not = (
             isinstance(error, LeaderChanged)
+            and block.may_repeat
+            and block.lasting_count == self._lasting_count
+        )
+        # The commit of a request whose fate is unknown here is known to the next leader.
+        is_known_there = isinstance(error, StatementCompletionUnknown) and block.completes
+        if (
+            (is_surely_not or is_known_there)
             and self.is_in_batch
             and self._was_idle
             and not self._has_sent
-            and block.may_repeat
-            and block.lasting_count == self._lasting_count
         ):
             self.connection.out.clear()
             self._refuse("it has lost the group")
@@ -343,6 +418,9 @@ class Executor:
 class ExecutorConnection(Connection):
     """A connection whose client is at another node."""
 
+    is_ending = False
+    """The batch has been executed, and commits."""
+
     def __init__(self, executor: Executor, settings: PgWireSettings) -> None:
         self._executor = executor
         super().__init__(executor, settings, self._open, self._on_over)
@@ -387,7 +465,62 @@ class ExecutorConnection(Connection):
     def _send_answer(
         self, _session: FrontEndSession, step: Step, template: Template | None
     ) -> None:
-        self._executor.answer_directly(self, step, template)
+        executor = self._executor
+        executor.draft(self, step, template)
+        block = executor.session.block
+        if block.completes is None or block.state != "implicit":
+            executor.send_draft()
+            return
+        # A request: what the step has written commits now, together with the answer.
+        self.is_ending = True
+        try:
+            outcome = block.commit_rows()
+        except Exception as error:  # noqa: BLE001  the coroutine reports it like any other
+            self._fail_request(error)
+            return
+        if outcome is None:
+            self.is_ending = False
+            executor.send_draft()
+            return
+        assert self._input is not None
+        executor.session.is_running = True
+        self._committing = step, template, self._input
+        self._input = None
+        outcome.on_done(self._committed)
+
+    def _committed(self) -> None:
+        if not self.is_ending:
+            super()._committed()
+            return
+        assert self._committing is not None
+        (_, _, self._input), self._committing = self._committing, None
+        session = self._executor.session
+        session.is_running = False
+        try:
+            session.block.finish_commit(None)
+        except Exception as error:  # noqa: BLE001  the coroutine reports it like any other
+            self._fail_request(error)
+            return
+        self.is_ending = False
+        self._executor.send_draft()
+        assert self._input is not None
+        self._take_what_came(self._input)
+
+    def _fail_request(self, error: Exception) -> None:
+        self.is_ending = False
+        self._executor.drop_draft()
+        self._fail_directly(error)
+
+    async def _end_recorded(self, session: FrontEndSession, *, is_simple: bool) -> None:
+        self.is_ending = True
+        try:
+            await super()._end_recorded(session, is_simple=is_simple)
+        except BaseException:
+            if is_simple:
+                self.take_back_batch()
+            raise
+        finally:
+            self.is_ending = False
 
     def _ready(self, session: FrontEndSession) -> None:
         self._is_amid_batch = False

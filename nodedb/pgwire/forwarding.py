@@ -12,9 +12,10 @@ What comes back is written to the client as it stands. The session's state is he
 see ``nodedb.session.state``.
 
 When the leader is lost: what was surely not executed goes to the next leader, and so does what only
-reads, as long as the client has got none of the answer. Of any other batch nobody knows whether it
-was committed: 40003. A block is lost with its leader: 40001, unless its COMMIT was on the way.
-A session that is pinned to its executor ends with it (57P01).
+reads, as long as the client has got none of the answer. A batch that commits by itself goes there
+too: its commit has recorded it, and the next leader answers from that or executes it. Of any other
+batch nobody knows whether it was committed: 40003. A block is lost with its leader: 40001, unless
+its COMMIT was on the way. A session that is pinned to its executor ends with it (57P01).
 """
 
 from __future__ import annotations
@@ -32,10 +33,15 @@ from nodedb.pgwire.batch import Batch, is_terminate, place_batch, statements_in
 from nodedb.pgwire.errors import ConnectionLost, FatalError
 from nodedb.pgwire.link import SILENCE_SECONDS_MAX, ExecutorLink
 from nodedb.session.api import Notification
-from nodedb.session.state import block_state, pinned_by
+from nodedb.session.state import block_state, keep_parsed, pinned_by
 from nodedb.waiter import Waiter
 from sql.ast.utility import Prepare
-from sql.errors import AdminShutdown, QueryCanceled, StatementCompletionUnknown
+from sql.errors import (
+    AdminShutdown,
+    CannotConnectNow,
+    QueryCanceled,
+    StatementCompletionUnknown,
+)
 
 if TYPE_CHECKING:
     from nodedb.kv.replicator import Timer
@@ -253,6 +259,10 @@ class Forwarder:
                 budget_seconds=budget_seconds(session.settings.statement_timeout_ms),
                 interrupts=session.interrupts,
             )
+        except CannotConnectNow as error:
+            if batch.is_repeated:
+                raise _outcome_unknown(self._link) from error
+            raise
         finally:
             session.end_forwarded()
             self._connection.resume_input()
@@ -262,7 +272,8 @@ class Forwarder:
     async def _attempt(self, batch: Batch, target: str, left_seconds: float) -> None:
         """Have one node answer the batch. Raises NotServed when surely nothing has happened."""
         if target == HERE:
-            self._connection.begin_again(b"".join(batch.kept))
+            if not batch.is_repeated or not self._is_settled_here(batch):
+                self._connection.begin_again(b"".join(batch.kept))
             return
         link = self._link_to(target)
         await self._ask(link, left_seconds)
@@ -322,12 +333,15 @@ class Forwarder:
         """Send the batch, and pass on what comes back until it is answered."""
         session = self._session
         self._batch = batch
+        if batch.is_request and batch.request is None:
+            batch.request = self._forwarding.new_request(session)
         link.batch_number += 1
         begin = f.BatchBegin(
             link.batch_number,
             link.sync.export_changes(),
             block_state(session) if session.remote_block == "idle" else None,
             int((self._forwarding.clock.monotonic() - batch.started_at) * 1000),
+            batch.request,
         )
         link.begin_watch()
         try:
@@ -350,9 +364,12 @@ class Forwarder:
             kind, header, data = link.inbox.popleft()
             if isinstance(header, f.Refusal):
                 self._drop_link()
+                if header.is_unknown:
+                    raise _outcome_unknown(link)
                 if not batch.is_kept:
                     raise LeaderChanged
                 batch.is_copying = False
+                batch.repeat()
                 raise NotServed(header.reason)
             if isinstance(header, f.Notifications):
                 self._take_notifications(header)
@@ -446,6 +463,9 @@ class Forwarder:
             link.sync.take(end.state, {} if batch is None else batch.parsed)
         self._pinned = end.pinned
         session.seen_timestamp = max(session.seen_timestamp, end.timestamp)
+        self._forwarding.note_timestamp(end.timestamp)
+        if batch is not None and batch.is_repeated:
+            self._keep_parsed(batch)
 
     async def _end(self, end: f.BatchEnd) -> None:
         """Give the client the turn, once this node has the catalog that the batch has made."""
@@ -472,6 +492,7 @@ class Forwarder:
             self._lose_block(batch, was_sent=True)
             return
         if batch.may_repeat:
+            batch.repeat()
             raise NotServed(f"the leader at {link.address} was lost: {link.broken_by}")
         if batch.placement < Placement.EFFECTS:
             raise LeaderChanged  # Some of the answer has left.
@@ -479,6 +500,33 @@ class Forwarder:
             session.block.begin(session.now())
             raise LeaderChanged
         raise _outcome_unknown(link)
+
+    def _is_settled_here(self, batch: Batch) -> bool:
+        """Answer a repeated batch at the node that leads by now, this one; False: it may run."""
+        request, session = batch.request, self._session
+        if request is None:
+            return False
+        transactions = session.node.transactions
+        answer = transactions.group.completions.find(request.origin, request.number)
+        if answer:
+            recorded = f.decode_recorded(answer)
+            if recorded.sequences is not None:
+                session.services.restore_sequences(recorded.sequences)
+            self._keep_parsed(batch)
+            self._connection.out += recorded.data
+            self._connection.end_batch(session, session.transaction_status)
+            return True
+        if answer is not None or not transactions.group.completions.covers(request.since):
+            raise _outcome_unknown(self._link)
+        if transactions.is_under_way(request.origin, request.number):
+            raise NotServed("its commit is under way")
+        return False
+
+    def _keep_parsed(self, batch: Batch) -> None:
+        """Have the prepared statements of a batch that was answered from a record."""
+        for name, (text, oids) in batch.named.items():
+            if name and name not in self._session.prepared:
+                keep_parsed(self._session, name, text, oids)
 
     def _lose_block(self, batch: Batch, *, was_sent: bool) -> None:
         """Answer a batch in a block that is lost with its leader. Raises, or leaves it unread."""

@@ -190,6 +190,10 @@ class FrontEndSession(Protocol):
         """The way to the node that serves the rows; None if this one always does."""
 
     @property
+    def is_recorded(self) -> bool:
+        """Tell whether the batch commits at its end, in ``sync``, together with its answer."""
+
+    @property
     def format(self) -> FormatSettings:
         """The settings that shape output; another object after one of them changed."""
 

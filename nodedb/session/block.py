@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nodedb.catalog.metadata import MetadataState
+    from nodedb.kv.completions import Completion
     from nodedb.session.settings import Settings
     from nodedb.txn.manager import TransactionManager
     from nodedb.txn.transaction import Mark, Transaction
@@ -109,6 +110,11 @@ class TransactionBlock:
         self.portal_count = 0
         """Portals made so far: a savepoint's rollback drops the younger ones."""
         self.on_portals_lost: Callable[[int], None] = lambda _: None
+        self.completes: Callable[[], Completion | None] | None = None
+        """Set while a forwarded request runs that commits by itself, at the end of its batch.
+
+        Gives what is recorded with the commit; None once it has been.
+        """
         self.lasting_count = 0
         """Transactions that have ended with something that running them again would repeat."""
 
@@ -274,6 +280,8 @@ class TransactionBlock:
                     await self._manager.timestamps.ready(self._interrupts)
                 if transaction.tenure != self._manager.tenure:
                     self._follow_tenure(transaction)
+                if self.completes is not None:
+                    transaction.completion = self.completes()
                 index = await self._manager.commit(transaction, change)
             except BaseException:
                 self.rollback()
@@ -305,6 +313,8 @@ class TransactionBlock:
         committed and the block is idle.
         """
         assert self.transaction is not None
+        if self.completes is not None:
+            self.transaction.completion = self.completes()
         try:
             self._commit_waiter = self._manager.commit_rows(self.transaction)
         except BaseException:

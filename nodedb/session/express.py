@@ -69,7 +69,7 @@ async def run_step(
     if result is None:
         return None  # Its table may have changed while it waited: the ordinary path plans again.
     session.count_rows(int(result.tag.rpartition(" ")[2]))
-    if session.block.state == "implicit":
+    if session.block.state == "implicit" and session.block.completes is None:
         await session.commit()
     session.end_work()
     return ExpressAnswer(result.columns, result.rows, result.tag)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Final
 
 from cluster.transport.methods import EXECUTE
 from nodedb.gateway.leadership import LeadershipWatch
-from nodedb.gateway.message import Prime, encode_prime
+from nodedb.gateway.message import Prime, Request, encode_prime
 from nodedb.gateway.retry import Retry
 from nodedb.waiter import Waiter
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 CATALOG_WAIT_SECONDS_MAX: Final = 5.0
 """How long a client's answer waits until this node has the catalog that its statement made."""
+
+
+ORIGIN_BITS: Final = 63
+"""A run of a node is told from all others by so many bits at random."""
 
 
 class Forwarding:
@@ -45,6 +50,10 @@ class Forwarding:
         self.retry = Retry(leadership, self.watch, schedule, clock)
         self.batch_count = 0
         """Batches that other nodes have answered."""
+        self._origin = secrets.randbits(ORIGIN_BITS)
+        self._request_count = 0
+        self._timestamp = 0
+        """The newest that an executor has told of."""
         self._metadata = metadata
         self._waiting: dict[int, Waiter[None]] = {}
         self._next_key = 0
@@ -61,6 +70,16 @@ class Forwarding:
             sync.export_all(),
         )
         return self.transport.open_stream(address, EXECUTE, encode_prime(prime))
+
+    def new_request(self, session: Session) -> Request:
+        """Name a batch that has not been sent yet."""
+        self._request_count += 1
+        here = session.node.transactions.group.last_timestamp
+        return Request(self._origin, self._request_count, max(here, self._timestamp))
+
+    def note_timestamp(self, timestamp: int) -> None:
+        """Note what has been committed before any request to come."""
+        self._timestamp = max(self._timestamp, timestamp)
 
     async def wait_for_catalog(self, index: int, interrupts: Interrupts) -> None:
         """Wait until this node has applied a catalog change, so that its client sees its own.

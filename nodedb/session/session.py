@@ -462,10 +462,13 @@ class Session:
             if result.finish is not None:
                 await result.finish()
                 result.finish = None
-            await self.commit()
+            if self.block.completes is None:
+                await self.commit()
             return
         if result.copy_in is not None:
             return
+        if self.block.completes is not None:
+            return  # With the answer, at the end of the batch.
         finish = result.finish
 
         async def finish_and_commit() -> None:
@@ -716,6 +719,11 @@ class Session:
         if found is not None:
             close_execution(found)
 
+    @property
+    def is_recorded(self) -> bool:
+        """Tell whether the batch commits at its end, in ``sync``, together with its answer."""
+        return self.block.completes is not None
+
     async def sync(self) -> None:
         """End of an extended-query batch: the implicit transaction commits."""
         if self.block.state == "implicit":
@@ -783,7 +791,11 @@ class Session:
 
     async def end_copy(self) -> None:
         """COPY FROM is complete: outside a block it commits now."""
-        if self.block.state == "implicit" and not self.in_multi_statement:
+        if (
+            self.block.state == "implicit"
+            and not self.in_multi_statement
+            and self.block.completes is None
+        ):
             await self.commit()
 
     def set_role(self, name: str | None, *, local: bool = False) -> None:

@@ -234,6 +234,14 @@ def _restored(
     return prepared
 
 
+def keep_parsed(session: Session, name: str, text: str, oids: Sequence[int]) -> None:
+    """Make a statement that a Parse message brought, without executing anything."""
+    state = PreparedState(name, text, tuple(oids), is_sql=False, prepared_at=session.query_start)
+    prepared = _restored(session, state, text, oids)
+    if prepared is not None:
+        session.prepared[name] = prepared
+
+
 def _sql_prepared(text: str, name: str) -> DmlStatement | None:
     """Return the statement that a PREPARE in the text gives a name."""
     for parsed in parse_statements(text):

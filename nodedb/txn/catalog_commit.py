@@ -20,6 +20,7 @@ from cluster.ids import METADATA_GROUP
 from cluster.metadata.command import CatalogChange, ForgetDecisions, encode_command
 from nodedb.kv.effects import (
     ClearStorage,
+    Completed,
     FinishPrepared,
     PreparedRows,
     RowWrites,
@@ -139,6 +140,8 @@ def _effects(transaction: Transaction) -> Iterable[bytes]:
         yield encode_effects(RowWrites(0, transaction.id, writes))
     if transaction.cleared:
         yield encode_effects(ClearStorage(tuple(transaction.cleared)))
+    if transaction.completion is not None:
+        yield encode_effects(Completed(*transaction.completion, b""))
 
 
 async def _propose(manager: TransactionManager, effects: PreparedRows | FinishPrepared) -> None:

@@ -27,8 +27,11 @@ from nodedb.clock import Clock
 from nodedb.kv.effects import (
     ClearStorage,
     CollectGarbage,
+    Completed,
+    Completing,
     LongWrites,
     RowWrites,
+    encode_completed,
     encode_effects,
     encode_long,
     encode_slice,
@@ -185,7 +188,8 @@ class TransactionManager:
             return
         if self.group.amid_timestamp:
             recent.note(self.group.amid_timestamp, (), [EVERY_KEY])
-        for effects in self.replicator.in_flight(self.group.group_id):
+        for proposed in self.replicator.in_flight(self.group.group_id):
+            effects = proposed.effects if isinstance(proposed, Completing) else proposed
             if isinstance(effects, RowWrites):
                 keys = [key for _, key, _ in effects.writes]
                 recent.note(effects.commit_timestamp, keys)
@@ -246,8 +250,10 @@ class TransactionManager:
         waiters: list[Waiter[int]] = []
         try:
             self.check_tenure(transaction)
+            self._check_first(transaction)
             has_rows = bool(transaction.writes or transaction.encoded or transaction.cleared)
-            if catalog_change is not None and has_rows and self.is_replicated:
+            is_recorded = transaction.completion is not None
+            if catalog_change is not None and self.is_replicated and (has_rows or is_recorded):
                 index = await commit_with_catalog(self, transaction, catalog_change)
                 self.commit_count += 1
                 self._note_moves(transaction)
@@ -313,8 +319,9 @@ class TransactionManager:
             return None
         try:
             self.check_tenure(transaction)
+            self._check_first(transaction)
             self.validate(transaction)
-            payload, effects = self._rows_entry(transaction)
+            payload, effects = self._recorded(transaction, *self._rows_entry(transaction))
             return self.replicator.propose(self.group.group_id, payload, effects)
         except BaseException:
             self._end(transaction)
@@ -376,12 +383,47 @@ class TransactionManager:
         if transaction.cleared:
             clear = ClearStorage(tuple(transaction.cleared))
             entries.append((group_id, encode_effects(clear), clear))
+        if entries:
+            entries[-1] = (group_id, *self._recorded(transaction, *entries[-1][1:]))
+        elif transaction.completion is not None:
+            record = Completed(*transaction.completion, b"")
+            entries.append((group_id, encode_effects(record), record))
         if catalog_change is not None:
             command = CatalogChange(catalog_change, self.fence)
             entries.append((METADATA_GROUP, encode_command(command), command))
         for _, payload, _ in entries:
             self.replicator.check_size(payload)
         return [self.replicator.propose(*entry) for entry in entries]
+
+    # Requests that may be sent again (PROTOCOL rule 17).
+
+    def is_under_way(self, origin: int, number: int) -> bool:
+        """Tell whether a request's commit is proposed, and may take effect any time."""
+        if self.group.amid_timestamp:
+            return True  # It may be what is being applied.
+        return any(
+            isinstance(proposed, (Completing, Completed))
+            and proposed.completion[:2] == (origin, number)
+            for proposed in self.replicator.in_flight(self.group.group_id)
+        )
+
+    def _check_first(self, transaction: Transaction) -> None:
+        """Raise 40001 where the same request has been committed already, by another executor."""
+        completion = transaction.completion
+        if (
+            completion is not None
+            and self.group.completions.find(completion.origin, completion.number) is not None
+        ):
+            raise leader_has_changed()
+
+    def _recorded(
+        self, transaction: Transaction, payload: bytes, effects: Any
+    ) -> tuple[bytes, Any]:
+        """Return an entry with the record of the request that it is all of, if it is one."""
+        completion = transaction.completion
+        if completion is None:
+            return payload, effects
+        return encode_completed(completion, payload), Completing(completion, effects)
 
     @property
     def fence(self) -> int:

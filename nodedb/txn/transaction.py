@@ -21,6 +21,7 @@ from sql.errors import ConfigurationLimitExceeded
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from nodedb.kv.completions import Completion
     from nodedb.kv.locks import LockRequest
     from nodedb.kv.recent_writes import Range, ReadSet
     from nodedb.txn.deferred import UniqueCheck
@@ -69,6 +70,7 @@ class Transaction:
     ``began`` is monotonic seconds. ``is_validated``: what it reads must still hold when it commits
     (SERIALIZABLE, and not READ ONLY); ``reads`` is that, None before its first statement.
     ``has_other_effects``: it did what a rollback does not undo, such as drawing from a sequence.
+    ``completion`` is recorded with its commit, where it is all of a forwarded request.
 
     ``unchecked`` are the keys of deferrable unique constraints that may have several rows since the
     present statement, by the key; ``deferred`` those of earlier ones, whose check is deferred.
@@ -82,6 +84,7 @@ class Transaction:
         "byte_count",
         "cleared",
         "command",
+        "completion",
         "deadlock_name",
         "deferred",
         "defers",
@@ -118,6 +121,7 @@ class Transaction:
         bytes_max: int,
         began: float = 0.0,
     ) -> None:
+        self.completion: Completion | None = None
         self.interrupts = interrupts
         self.lock_timeout_ms = 0
         self.log_waits_ms = 0

@@ -22,12 +22,12 @@ STATE_HEX = (
 GOLDEN: list[tuple[int, f.Header | None, bytes, str]] = [
     (f.DATA, None, b"abc", "4400000000616263"),
     (f.PART, None, b"abc", "5400000000616263"),
-    (f.BATCH, f.BatchBegin(3), b"Q", "42000000059403c0c00051"),
+    (f.BATCH, f.BatchBegin(3), b"Q", "42000000069503c0c000c051"),
     (
         f.BATCH,
         f.BatchBegin(3, STATE, f.BlockState(9, has_snapshot=True), 250),
         b"",
-        f"42{len(STATE_HEX) // 2 + 7:08x}9403{STATE_HEX}9209c3ccfa",
+        f"42{len(STATE_HEX) // 2 + 8:08x}9503{STATE_HEX}9209c3ccfac0",
     ),
     (f.CANCEL, f.Cancel("why"), b"", "580000000591a3776879"),
     (f.PING, None, b"", "5000000000"),
@@ -43,7 +43,13 @@ GOLDEN: list[tuple[int, f.Header | None, bytes, str]] = [
         b"C",
         "45000000089603a149c00405a043",
     ),
-    (f.REFUSED, f.Refusal("no"), b"", "520000000491a26e6f"),
+    (
+        f.BATCH,
+        f.BatchBegin(3, request=f.Request(7, 8, 9, is_repeated=True)),
+        b"Q",
+        "420000000a9503c0c00094070809c351",
+    ),
+    (f.REFUSED, f.Refusal("no"), b"", "520000000592a26e6fc2"),
     (f.NOTIFY, f.Notifications(((7, "c", "p"),)), b"", "4e00000008919193" + "07a163a170"),
 ]
 
