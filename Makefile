@@ -8,6 +8,9 @@ PYTEST := $(BIN)/python -m pytest
 # The default selection of `make test`; `make test-all` runs everything that can run here.
 FAST   := not slow and not docker
 
+# Test processes side by side, a file in one of them. Most tests wait for processes they have started.
+WORKERS ?= 2
+
 # Passed to `make bench`: one benchmark's name (empty: all), seconds per run, --full for everything.
 NAME    ?=
 SECONDS ?= 10
@@ -39,7 +42,7 @@ run: setup ## Start a node in the foreground (data in node-data/, no passwords o
 	$(BIN)/nodedb start --store node-data --insecure
 
 test: setup ## Unit, golden, property, tidy, oracle, end-to-end and short kill tests
-	$(PYTEST) -m '$(FAST)' $(ARGS)
+	$(PYTEST) -m '$(FAST)' -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-all: setup ## Every test, the slow ones too
 	$(PYTEST) -m 'not docker' $(ARGS)

@@ -173,6 +173,10 @@ class Node:
             raise StorageError(self._exit_reason)
         return 0
 
+    def request_stop(self) -> None:
+        """Begin to drain; harmless when repeated."""
+        self._drain.start("asked to stop")
+
     async def _start_unless_stopped(self, schedule: LoopSchedule) -> bool:
         """Start; False when a signal ended the start, which may wait for other nodes."""
         loop = asyncio.get_running_loop()

@@ -55,7 +55,7 @@ def test_a_fault_plan_must_make_sense(store: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/healthz", "ok"), ("/health/ready", "ok"), ("/health/live", "alive"), ("/health", "ok")],
+    [("/healthz", "ok"), ("/health/ready", "ready"), ("/health/live", "alive"), ("/health", "ok")],
 )
 def test_health(shared_node: NodeProcess, path: str, status: str) -> None:
     with urllib.request.urlopen(shared_node.http_url + path, timeout=10) as answer:

@@ -179,7 +179,7 @@ def test_commands_survive_the_log(command: Command) -> None:
     assert decode_command(encode_command(command)) == command
 
 
-@pytest.mark.parametrize("payload", [b"", b"\x02\x90", b"\x01", b"\x01\xc1", b"\x01\x92\x09\x01"])
+@pytest.mark.parametrize("payload", [b"", b"\x02\x90", b"\x01", b"\x01\xc1", b"\x01\x92\x7e\x01"])
 def test_a_foreign_command_is_refused(payload: bytes) -> None:
     with pytest.raises(UnknownCommand):
         decode_command(payload)

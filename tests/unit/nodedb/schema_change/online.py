@@ -182,7 +182,7 @@ class World:
         overlay.put(msgspec.structs.replace(table, indexes=(index,), next_index_id=3))
         changes = overlay.changes()
         assert changes is not None
-        await node.transactions.commit(transaction, changes.encode())
+        await node.transactions.commit(transaction, changes.encode)
         await self.follow(build)
 
     async def follow(self, build: IndexBuild) -> None:
