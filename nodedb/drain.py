@@ -113,6 +113,10 @@ class DrainCore:
         self._deadline = 0.0
         self._observed = Observed(0, 0)
 
+    def configure(self, settings: DrainSettings) -> None:
+        """Take other waits for the phases to come."""
+        self._settings = settings
+
     def start(self, reason: str, now: float) -> list[Effect]:
         """Begin; the second time it does nothing."""
         if self.phase is not Phase.SERVING:
@@ -294,6 +298,10 @@ class Drain:
     def is_drained(self) -> bool:
         """True at the end: nothing is left but to stop."""
         return self._core.phase is Phase.DRAINED
+
+    def configure(self, settings: DrainSettings) -> None:
+        """Take other waits for the phases to come."""
+        self._core.configure(settings)
 
     def start(self, reason: str) -> None:
         """Begin to drain; harmless when repeated."""

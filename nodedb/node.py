@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -32,7 +33,7 @@ from nodedb.catalog.virtual import virtual_tables
 from nodedb.certificates import CertificateError
 from nodedb.clock import Clock, FaultClock, SystemClock, boot_seconds
 from nodedb.collecting import Collection
-from nodedb.config.node_config import Address
+from nodedb.config.node_config import RELOADED_SETTINGS, Address, changed_settings
 from nodedb.drain import Drain, DrainSettings
 from nodedb.errors import DiskFull, StorageError
 from nodedb.faults import NodeFaults
@@ -120,23 +121,21 @@ class LoopSchedule:
 class Node:
     """A running node. ``run`` returns the exit status."""
 
-    def __init__(self, config: NodeConfig, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        clock: Clock | None = None,
+        read_config: Callable[[], NodeConfig] | None = None,
+    ) -> None:
+        """Make a node of its settings; ``read_config`` reads them again at SIGHUP."""
         self._config = config
+        self._read_config = read_config
         self._clock = clock or FaultClock(SystemClock())
         self._fatal: StorageError | None = None
         self._closers: list[Callable[[], None]] = []
         self._phases = StartPhases()
         self._reloads = Reloads()
-        self._drain = Drain(
-            DrainSettings(
-                unready_seconds=config.drain_unready_seconds,
-                connections_seconds=config.drain_connections_seconds,
-                transactions_seconds=config.drain_seconds,
-                leases_seconds=config.drain_leases_seconds,
-            ),
-            self,
-            self._clock,
-        )
+        self._drain = Drain(_drain_settings(config), self, self._clock)
         self._faults = NodeFaults(self._clock) if config.fault_injection else None
         self._member: Member | None = None
         self._entrance: Entrance | None = None
@@ -317,7 +316,7 @@ class Node:
             clock=self._clock,
             make_scram_secret=make_scram_secret,
             collect_garbage=self.collect_garbage,
-            defaults={k: v for k, v in config.variables.items() if k.lower() in BY_NAME},
+            defaults=_session_defaults(config),
             node_id=self.node_id,
             rpc_address=str(config.advertise_rpc or config.rpc_addr),
             connections_max=config.max_connections,
@@ -454,6 +453,9 @@ class Node:
 
     def _register_reloads(self) -> None:
         """Say what SIGHUP reads again."""
+        if self._read_config is not None:
+            read_config = self._read_config
+            self._reloads.register("settings", lambda: self._take_settings(read_config()))
         directory, context = self._config.certs_dir, self._tls_context
         if directory is not None and context is not None:
 
@@ -473,6 +475,16 @@ class Node:
         if directory is not None:
             files = CertificateFiles(directory)
             self.metrics.add("certificates", lambda: collect_certificates(files.expiries))
+
+    def _take_settings(self, config: NodeConfig) -> str:
+        """Take over what may change in a running node; says what did, and what needs a restart."""
+        changed = changed_settings(self._config, config)
+        taken = {name: getattr(config, name) for name in changed if name in RELOADED_SETTINGS}
+        self._config = dataclasses.replace(self._config, **taken)
+        self.sessions.set_defaults(_session_defaults(self._config))
+        self._drain.configure(_drain_settings(self._config))
+        texts = [f"{name} is {value}" for name, value in taken.items()]
+        return "; ".join(texts + [f"{n} needs a restart" for n in changed if n not in taken])
 
     def _make_services(self) -> HttpServices:
         config = self._config
@@ -604,6 +616,19 @@ class Node:
             close = self._closers.pop()
             with contextlib.suppress(StorageError):
                 close()
+
+
+def _drain_settings(config: NodeConfig) -> DrainSettings:
+    return DrainSettings(
+        unready_seconds=config.drain_unready_seconds,
+        connections_seconds=config.drain_connections_seconds,
+        transactions_seconds=config.drain_seconds,
+        leases_seconds=config.drain_leases_seconds,
+    )
+
+
+def _session_defaults(config: NodeConfig) -> dict[str, str]:
+    return {k: v for k, v in config.variables.items() if k.lower() in BY_NAME}
 
 
 def _tls(certs_dir: Path | None) -> tuple[ssl.SSLContext | None, bytes]:

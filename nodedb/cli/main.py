@@ -109,9 +109,20 @@ def _start(arguments: argparse.Namespace) -> int:
     flags: dict[str, Any] = {
         name: getattr(arguments, name) for name, _ in field_names() if hasattr(arguments, name)
     }
-    try:
+
+    def read_config() -> NodeConfig:
         config = load_config(flags, os.environ, arguments.config)
         _check_variables(config)
+        return config
+
+    def read_config_again() -> NodeConfig:
+        try:
+            return read_config()
+        except ConfigFaults as faults:
+            raise ReloadFailed("; ".join(faults.faults)) from faults
+
+    try:
+        config = read_config()
     except ConfigFaults as faults:
         for fault in faults.faults:
             print(f"nodedb: {fault}", file=sys.stderr)
@@ -128,6 +139,7 @@ def _start(arguments: argparse.Namespace) -> int:
     import uvloop  # noqa: PLC0415  not needed to print a usage message
 
     from nodedb.node import START_FAILURES, Node  # noqa: PLC0415
+    from nodedb.reload import ReloadFailed  # noqa: PLC0415
 
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     gc.collect()
@@ -136,7 +148,7 @@ def _start(arguments: argparse.Namespace) -> int:
     gc.set_threshold(*GC_THRESHOLDS)
 
     async def serve() -> int:
-        return await Node(config).run(_announce)
+        return await Node(config, read_config=read_config_again).run(_announce)
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -118,6 +118,24 @@ class NodeConfig:
         return dict(item.split("=", 1) for item in self.set)
 
 
+RELOADED_SETTINGS: Final = frozenset(
+    (
+        "set",
+        "drain_seconds",
+        "drain_unready_seconds",
+        "drain_connections_seconds",
+        "drain_leases_seconds",
+    )
+)
+"""What SIGHUP changes in a running node; variables count for sessions that begin afterwards."""
+
+
+def changed_settings(old: NodeConfig, new: NodeConfig) -> list[str]:
+    """Return the names of the settings that differ."""
+    names = [field.name for field in dataclasses.fields(NodeConfig)]
+    return [name for name in names if getattr(old, name) != getattr(new, name)]
+
+
 def _parse_address(text: str) -> Address:
     host, separator, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")

@@ -1,10 +1,10 @@
 """The gateway's end of a stream to an executor: frames in, and whether anybody is there.
 
-While an answer is awaited the executor is asked every second whether it still is there; one that
-says nothing for ``SILENCE_SECONDS_MAX`` counts as lost, whatever the network says. Seconds in which
-this node itself stood still do not count. Before a
-batch leaves on a stream that has been silent, the gateway asks first: what is never sent surely
-was not executed.
+While an answer is awaited the executor is asked now and then whether it still is there; one that
+says nothing for ``SILENCE_SECONDS_MAX`` counts as lost, whatever the network says, and one that
+another node has deposed meanwhile much sooner. Time in which this node itself stood still does not
+count. Before a batch leaves on a stream that has been silent, the gateway asks first: what is never
+sent surely was not executed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from nodedb.session.forwarding import Forwarding
     from nodedb.session.session import Session
 
-PING_SECONDS: Final = 1.0
+PING_SECONDS: Final = 0.5
 SILENCE_SECONDS_MAX: Final = 4.0
+SILENCE_DEPOSED_SECONDS_MAX: Final = 1.0
+"""Of an executor whose node does not lead any more: alive, it would have said so."""
 TRUST_SECONDS: Final = 0.5
 """So long after its last word an executor is believed to be there without being asked."""
 
@@ -62,6 +64,7 @@ class ExecutorLink:
         self.heard_at = float("-inf")
         self._owner: LinkOwner | None = owner
         self._clock = forwarding.clock
+        self._leadership = session.leadership
         self._schedule = forwarding.schedule
         self._timer: Timer | None = None
         self._is_paused = False
@@ -143,13 +146,20 @@ class ExecutorLink:
         # Where nobody listens nothing is heard.
         is_silent = not self._has_heard and not self._is_paused
         self._silent_count = self._silent_count + 1 if is_silent else 0
-        if self._silent_count * PING_SECONDS >= SILENCE_SECONDS_MAX:
+        limit = SILENCE_DEPOSED_SECONDS_MAX if self._is_deposed else SILENCE_SECONDS_MAX
+        if self._silent_count * PING_SECONDS >= limit:
             self._channel.abort("no answer")
             self.on_broken("the leader does not answer")
             return
         self._has_heard = False
         self.ping()
         self._timer = self._schedule.later(PING_SECONDS, self._look)
+
+    @property
+    def _is_deposed(self) -> bool:
+        """Tell whether another node is known to lead."""
+        leadership = self._leadership
+        return leadership.may_serve or leadership.leader_address not in (None, self.address)
 
     # nodedb.gateway.channel.ChannelOwner
 

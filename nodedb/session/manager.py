@@ -135,7 +135,7 @@ class SessionManager:
         self.error_count = 0
         self.restart_count = 0
         self.front_end: FrontEnd | None = None
-        self._defaults = defaults
+        self.set_defaults(defaults)
         self._connections_max = connections_max
         self._room_until = 0.0
         self._process_ids = ProcessIds(node_id)
@@ -158,6 +158,10 @@ class SessionManager:
     def take_process_id(self) -> int:
         """Return the number of a new session, or of what works like one in the background."""
         return self._process_ids.take(self.sessions)
+
+    def set_defaults(self, defaults: dict[str, str]) -> None:
+        """Give sessions that begin from now on these variables."""
+        self._defaults = defaults
 
     def forward_by(
         self,

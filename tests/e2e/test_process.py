@@ -221,3 +221,35 @@ def background(action) -> Iterator[None]:
     yield
     thread.join(30)
     assert not thread.is_alive(), "the background statement is still running"
+
+
+def test_sighup_reads_settings_again(store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "nodedb.toml"
+    path.write_text('set = ["work_mem=1MB"]\n')
+    with running(store, "--config", str(path)) as node:
+        assert shown(node, "work_mem") == "1MB"
+        path.write_text('set = ["work_mem=2MB", "DateStyle=German"]\nmax_connections = 7\n')
+        node.signal(signal.SIGHUP)
+        wait_for_log(node, "max_connections needs a restart")
+        assert shown(node, "work_mem") == "2MB"
+        assert shown(node, "DateStyle") == "German, DMY"
+        path.write_text('set = ["work_mem=much"]\n')
+        node.signal(signal.SIGHUP)
+        wait_for_log(node, "reload of settings failed")
+        assert shown(node, "work_mem") == "2MB"
+
+
+def shown(node: NodeProcess, name: str) -> str:
+    """Return a variable of a new session."""
+    with node.connect() as connection:
+        row = connection.execute(f"SHOW {name}").fetchone()
+        assert row is not None
+        return str(row[0])
+
+
+def wait_for_log(node: NodeProcess, text: str) -> None:
+    """Wait until the node has logged a text."""
+    deadline = time.monotonic() + 10
+    while text not in node.log():
+        assert time.monotonic() < deadline, node.log()
+        time.sleep(0.02)

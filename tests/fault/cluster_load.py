@@ -16,7 +16,9 @@ ALLOWED_IN_BLOCKS = frozenset(("40001", "40003", "57P01"))
 
 
 class Load:
-    """Writers in explicit blocks, readers, and writers of definitions, over a multi-host DSN.
+    """Writers in blocks and of single statements, readers, and writers of definitions.
+
+    All of them over a multi-host DSN.
 
     ``acknowledged`` are the ids whose COMMIT was answered, ``unknown`` those with 40003 or a lost
     connection at COMMIT. ``surprises`` are errors that a client must not see.
@@ -34,7 +36,9 @@ class Load:
         self.acknowledged_at: list[float] = []
         """Monotonic times of acknowledged writes, in order."""
         self.read_count = 0
-        targets = [self._write] * writers + [self._read] * readers + [self._define]
+        # A single statement is done once, whoever dies: its client sees no error but a lost node.
+        targets = [self._write, self._write_alone] * ((writers + 1) // 2)
+        targets += [self._read] * readers + [self._define, self._define_alone]
         self._threads = [
             threading.Thread(target=target, args=(number,)) for number, target in enumerate(targets)
         ]
@@ -123,6 +127,29 @@ class Load:
             self.acknowledged_at.append(began if began > time.monotonic() else time.monotonic())
         return True
 
+    def _write_alone(self, number: int) -> None:
+        """Insert ids in statements that commit by themselves, some prepared, some with answers."""
+        while (connection := self._connect(number)) is not None:
+            with connection:
+                try:
+                    while not self._is_over.is_set():
+                        taken = self._take_id()
+                        try:
+                            cursor = connection.execute(
+                                "INSERT INTO load VALUES (%s, 1) RETURNING id", [taken]
+                            )
+                        except psycopg.Error:
+                            with self._lock:
+                                self.unknown.add(taken)
+                            raise
+                        assert cursor.fetchall() == [(taken,)]
+                        with self._lock:
+                            self.acknowledged.add(taken)
+                            self.acknowledged_at.append(time.monotonic())
+                    return
+                except psycopg.Error as error:
+                    self._note(error, in_block=False)
+
     def _read(self, number: int) -> None:
         while (connection := self._connect(number)) is not None:
             with connection:
@@ -158,6 +185,25 @@ class Load:
                 except psycopg.Error as error:
                     if not self._note(error, in_block=True) and not connection.closed:
                         self._roll_back(connection)
+
+    def _define_alone(self, number: int) -> None:
+        """Make, change and drop tables in statements of their own."""
+        count = 0
+        while (connection := self._connect(number)) is not None:
+            with connection:
+                try:
+                    while not self._is_over.is_set():
+                        count += 1
+                        name = f"alone_{count}"
+                        connection.execute(f"CREATE TABLE {name} (a int PRIMARY KEY, b text)")
+                        connection.execute(f"ALTER TABLE {name} ADD COLUMN c int DEFAULT 7")
+                        connection.execute(f"INSERT INTO {name} VALUES (1, 'x')")
+                        row = connection.execute(f"SELECT a, b, c FROM {name}").fetchone()
+                        assert row == (1, "x", 7), row
+                        connection.execute(f"DROP TABLE {name}")
+                    return
+                except psycopg.Error as error:
+                    self._note(error, in_block=False)
 
     def _roll_back(self, connection: psycopg.Connection) -> None:
         try:

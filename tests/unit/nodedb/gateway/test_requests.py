@@ -155,6 +155,16 @@ def test_an_earlier_run_that_wakes_up_late_does_nothing(world: World, client: Cl
     assert client.rows("SELECT count(*) FROM t") == ["3"]
 
 
+def test_a_silent_leader_is_left_when_another_one_leads(world: World, client: Client) -> None:
+    client.connection.receive(query("INSERT INTO t SELECT 3, pg_sleep(0.2)::text"))
+    world.run()
+    world.servers[0].freeze()
+    world.advance(0.5)
+    world.elect(3)
+    world.advance(1.5)
+    assert client.take() == ["C INSERT 0 1", "Z I"]
+
+
 def test_what_is_recorded_does_not_reach_back(world: World, client: Client) -> None:
     client.connection.receive(query("INSERT INTO t VALUES (3, 'z')"))
     world.lose(1)
