@@ -161,6 +161,7 @@ class FakeSession:
         self.changes: list[tuple[str, str]] = []
         self.is_closed = False
         self.forwarding = None
+        self.is_recorded = False
         self.at_once: dict[str, Any] = {}
         self.in_one_step: dict[str, Any] = {}
 
