@@ -194,10 +194,12 @@ class Notifications(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Refusal(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Header of REFUSED.
 
-    ``is_unknown``: the batch was sent before, and nobody knows any more what has become of it.
+    ``is_open``: an earlier run of the request may be committed, or will be; ask again by its name.
+    ``is_unknown``: nobody knows any more what has become of it.
     """
 
     reason: str
+    is_open: bool = False
     is_unknown: bool = False
 
 

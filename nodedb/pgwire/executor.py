@@ -196,9 +196,9 @@ class Executor:
         if data:
             self.connection.receive(data)
 
-    def _refuse(self, reason: str, *, is_unknown: bool = False) -> None:
+    def _refuse(self, reason: str, *, is_open: bool = False, is_unknown: bool = False) -> None:
         self._is_refusing = True
-        for frame in f.frames(f.REFUSED, f.Refusal(reason, is_unknown), b""):
+        for frame in f.frames(f.REFUSED, f.Refusal(reason, is_open, is_unknown), b""):
             self._send(frame)
 
     # Requests
@@ -215,7 +215,7 @@ class Executor:
             if answer is not None or not completions.covers(request.since):
                 self._refuse("what is recorded does not reach back so far", is_unknown=True)
             elif transactions.is_under_way(request.origin, request.number):
-                self._refuse("its commit is under way")
+                self._refuse("its commit is under way", is_open=True)
             if self._is_refusing:
                 self.connection.lost()
                 return True
@@ -364,7 +364,7 @@ class Executor:
             and not self._has_sent
         ):
             self.connection.out.clear()
-            self._refuse("it has lost the group")
+            self._refuse("it has lost the group", is_open=not is_surely_not)
             raise ConnectionLost("refused")
         return False
 

@@ -369,7 +369,8 @@ class Forwarder:
                 if not batch.is_kept:
                     raise LeaderChanged
                 batch.is_copying = False
-                batch.repeat()
+                if header.is_open:
+                    batch.repeat()
                 raise NotServed(header.reason)
             if isinstance(header, f.Notifications):
                 self._take_notifications(header)

@@ -49,7 +49,7 @@ GOLDEN: list[tuple[int, f.Header | None, bytes, str]] = [
         b"Q",
         "420000000a9503c0c00094070809c351",
     ),
-    (f.REFUSED, f.Refusal("no"), b"", "520000000592a26e6fc2"),
+    (f.REFUSED, f.Refusal("no"), b"", "520000000693a26e6fc2c2"),
     (f.NOTIFY, f.Notifications(((7, "c", "p"),)), b"", "4e00000008919193" + "07a163a170"),
 ]
 

@@ -176,6 +176,15 @@ def test_what_is_recorded_does_not_reach_back(world: World, client: Client) -> N
     assert client.rows("SELECT count(*) FROM t") == ["3"]
 
 
+def test_a_refused_request_was_not_executed(world: World, client: Client) -> None:
+    world.servers[0].leadership.may_serve = False
+    client.connection.receive(query("INSERT INTO t VALUES (3, 'z')"))
+    world.advance(10.5)
+    assert client.take() == [
+        "E ERROR 57P03 the database system is not accepting connections", "Z I",
+    ]  # fmt: skip
+
+
 def test_the_budget_is_spent_behind_a_commit(world: World, client: Client) -> None:
     client.connection.receive(query("INSERT INTO t VALUES (3, 'z')"))
     world.lose(1)
