@@ -333,3 +333,14 @@ def check_ratchet(found: dict[str, list[str]], allowed: dict[str, int]) -> None:
     for key in sorted(counts.keys() | allowed.keys()):
         count, limit = counts.get(key, 0), allowed.get(key, 0)
         assert count <= limit, f"{key}: {count}, allowed {limit}: {found[key][-20:]}"
+
+
+def test_tests_named_in_documents_exist() -> None:
+    """Each ``path::test_name`` of a document is a function of that file."""
+    missing = [
+        f"{name}: {path}::{test}"
+        for name in markdown_files()
+        for path, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text_of(name))
+        if not re.search(rf"^def {test}\(", text_of(path), re.MULTILINE)
+    ]
+    assert missing == []
