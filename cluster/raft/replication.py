@@ -376,11 +376,18 @@ class Replication(Authority):
         if progress is None or target not in self._quorum_members():
             return
         self.wake(now)
+        if not self.has_answered(target):
+            return  # That it lived is what the leader before this one knew.
         if now - progress.heard_at >= self.config.election_timeout_seconds_max:
             return
         self.transferring_to = target
         self._transfer_deadline = now + self.config.election_timeout_seconds_max
         self._maybe_send_timeout_now()
+
+    def has_answered(self, peer: int) -> bool:
+        """Tell whether a peer has acknowledged anything to this leader."""
+        progress = self.progress.get(peer)
+        return progress is not None and progress.match_index > 0
 
     def _maybe_send_timeout_now(self) -> None:
         """Send it once, when the target has everything."""

@@ -60,7 +60,7 @@ class Owner(Environment, Protocol):
 
     admit: Callable[[Peer], str]
 
-    def hello(self, target: str) -> Hello:
+    def hello(self, target: str, serial: int) -> Hello:
         """Return the first words of a connection."""
 
     def check(self, peer: Peer, target: str) -> str:
@@ -113,6 +113,12 @@ class Connection:
     def peer(self) -> Peer | None:
         """Who the other side says it is, once it has said so."""
         return None if self._handshake is None else self._handshake.peer
+
+    @property
+    def peer_serial(self) -> int:
+        """Which of its connections it is for the peer that dialled; they may arrive out of order."""
+        hello = None if self._handshake is None else self._handshake.peer_hello
+        return 0 if hello is None else hello.serial
 
     # session.SessionIo
 
@@ -196,8 +202,9 @@ class Connection:
         """Speak or listen, over TLS if ``channel`` tells of any."""
         owner = self._owner
         target = "" if self.link is None else self.link.address
+        serial = 0 if self._waiting_session is None else self._waiting_session.serial
         self._handshake = Handshake(
-            hello=owner.hello(target),
+            hello=owner.hello(target, serial),
             is_dialler=self.link is not None,
             secret=owner.settings.secret,
             binding=channel.binding,

@@ -155,6 +155,7 @@ class TcpTransport:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweep_timer: asyncio.TimerHandle | None = None
+        self._dial_count = 0
         self._is_closed = False
 
     # Its life.
@@ -305,7 +306,7 @@ class TcpTransport:
 
     # connection.Owner
 
-    def hello(self, target: str) -> Hello:
+    def hello(self, target: str, serial: int) -> Hello:
         """Return the first words of a connection."""
         own = self.identity
         return Hello(
@@ -317,6 +318,7 @@ class TcpTransport:
             version_max=self.settings.wire_version_max,
             nonce=secrets.token_bytes(NONCE_BYTES),
             target=target,
+            serial=serial,
         )
 
     def check(self, peer: Peer, target: str) -> str:
@@ -347,14 +349,20 @@ class TcpTransport:
 
     def on_accepted(self, connection: Connection, peer: Peer, target: str) -> Session:
         """Take an accepted connection whose peer has proved itself; returns its session."""
+        session = Session(self, peer.address or connection.socket_address, is_dialler=False)
         key = (peer.node_id, peer.address, target)
-        older = self.accepted.get(key)
-        if older is not None and older.peer is not None:
-            if older.peer.incarnation == peer.incarnation:
-                older.supersede()
-            else:
-                older.fail(_RESTARTED)
-        self.accepted[key] = connection
+        other = self.accepted.get(key)
+        if other is None or other.peer is None:
+            self.accepted[key] = connection
+        elif other.peer.incarnation != peer.incarnation:
+            other.fail(_RESTARTED)
+            self.accepted[key] = connection
+        elif connection.peer_serial >= other.peer_serial:
+            self.accepted[key] = connection
+            other.supersede()
+        else:
+            # Begun before the other one and done after it: the peer has put it away meanwhile.
+            session.is_superseded = True
         for link in list(self._links.values()):
             if link.address != peer.address and not (peer.node_id and link.node_id == peer.node_id):
                 continue
@@ -363,7 +371,7 @@ class TcpTransport:
             known = None if link.session is None else link.session.peer
             if known is not None and known.incarnation != peer.incarnation:
                 self._lose_link(link, _RESTARTED)
-        return Session(self, peer.address or connection.socket_address, is_dialler=False)
+        return session
 
     def on_end(self, connection: Any, reason: str) -> None:
         """Take the end of a connection, established or not."""
@@ -422,6 +430,8 @@ class TcpTransport:
         session = Session(
             self, link.address, is_dialler=True, on_silent_call=lambda: self._on_silent_call(link)
         )
+        self._dial_count += 1
+        session.serial = self._dial_count
         link.session = session
         if self._is_closed:
             link.put_away()

@@ -53,6 +53,8 @@ class Hello(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=1):
     nonce: Annotated[bytes, msgspec.Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
     target: Annotated[str, msgspec.Meta(max_length=300)] = ""
     """The address the dialler used; it has one connection to each."""
+    serial: _Word = 0
+    """Grows from one connection that the dialler begins to the next."""
 
 
 _hello_decoder: Final = msgspec.msgpack.Decoder(Hello)

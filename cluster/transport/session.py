@@ -56,6 +56,7 @@ class Session:
         self.peer: Peer | None = None
         self.lost_by = ""  # why it is over, once it is
         self.is_superseded = False  # a newer connection of the same peer carries its messages
+        self.serial = 0  # grows from one dialled session of the node to the next
         self.round_trip_seconds: float | None = None
         self.dropped_count = 0
         self._environment = environment

@@ -124,6 +124,8 @@ class Placing:
         now = self._replicator.now()
         if now - self._transferred_at < TRANSFER_SECONDS:
             return
+        if not self._replicator.replicas[group_id].core.has_answered(target):
+            return  # It may be the one whose loss made this node the leader.
         self._transferred_at = now
         _LOGGER.info("group %d: handing the lead to node %d", group_id, target)
         self._replicator.transfer_leadership(group_id, target)

@@ -233,9 +233,9 @@ def test_databases_are_separate(node: NodeProcess, listener: psycopg.Connection)
     listener.execute("LISTEN x")
     listener.execute('LISTEN "end"')
     with node.connect() as connection:
-        connection.execute("DROP DATABASE IF EXISTS elsewhere")
-        connection.execute("CREATE DATABASE elsewhere")
-        with node.connect(dbname="elsewhere") as stranger:
+        connection.execute("DROP DATABASE IF EXISTS deaf")
+        connection.execute("CREATE DATABASE deaf")
+        with node.connect(dbname="deaf") as stranger:
             stranger.execute("NOTIFY x, 'from elsewhere'")
         connection.execute("NOTIFY x, 'from here'")
         connection.execute('NOTIFY "end"')

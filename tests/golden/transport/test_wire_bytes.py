@@ -26,6 +26,7 @@ DIALLER = Hello(
     version_max=1,
     nonce=bytes(range(32)),
     target="node2:9400",
+    serial=5,
 )
 ACCEPTER = Hello(
     node_id=2,
@@ -117,4 +118,5 @@ def test_an_independent_reader_understands_them() -> None:
         *(1, 1, "c0ffee", "10.0.0.1:9400", 7, 1, 1),
         bytes(range(32)),
         "node2:9400",
+        5,
     ]

@@ -18,6 +18,7 @@ from raft_walk import Walk
 from cluster.errors import ClusterError
 
 CANARY_WALKS_MAX = 200
+CANARY_STEPS = 600
 WALKS = int(os.environ.get("RAFT_WALKS", "120"))
 
 
@@ -165,7 +166,7 @@ def test_a_planted_mistake_is_noticed(canary: str) -> None:
     for seed in range(CANARY_WALKS_MAX):
         walk = Walk(seed, canary=canary)
         try:
-            walk.run(300)
+            walk.run(CANARY_STEPS)
             walk.heal_and_check()
         except AssertionError:
             return

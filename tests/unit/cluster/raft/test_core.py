@@ -602,6 +602,18 @@ def test_leadership_goes_to_another_voter_only(target: int) -> None:
     assert cluster.core(2).transferring_to == 0
 
 
+def test_leadership_goes_to_nobody_who_has_not_answered_this_leader() -> None:
+    """The one whose loss made this replica the leader is the likeliest to be named."""
+    cluster = RaftCluster([1, 2, 3], config=CONFIG)
+    cluster.elect(1)
+    cluster.partition([1], [2, 3])
+    core = cluster.elect(2)
+    assert not core.has_answered(1)
+    cluster.transfer(2, 1)
+    assert core.transferring_to == 0
+    assert core.has_answered(3)
+
+
 # Flow control
 
 

@@ -268,6 +268,33 @@ def test_a_restarted_peer_is_heard_from_its_first_message_on(run: Any, pair: Any
     run(main())
 
 
+def test_a_connection_that_was_put_away_and_is_made_late_supersedes_nothing(run: Any) -> None:
+    """Its dialler has begun another one meanwhile, over which its messages come."""
+
+    async def main() -> None:
+        one = Node(1)
+        async with running(one):
+            second = await RawPeer.connect(one.address)
+            await second.shake_hands(node_id=2, address="127.0.0.1:9", serial=2)
+            first = await RawPeer.connect(one.address)
+            await first.shake_hands(node_id=2, address="127.0.0.1:9", serial=1)
+            second.say(f.MESSAGE, b"in use", tag=MESSAGE)
+            await eventually(lambda: one.heard)
+            third = await RawPeer.connect(one.address)
+            await third.shake_hands(node_id=2, address="127.0.0.1:9", serial=3)
+            third.say(f.MESSAGE, b"newer", tag=MESSAGE)
+            await eventually(lambda: len(one.heard) == 2)
+            for peer in (first, second):
+                peer.say(f.MESSAGE, b"too late", tag=MESSAGE)
+                await peer.close()
+            await eventually(lambda: len(one.transport.connections) == 1)
+            assert one.heard == [(2, b"in use"), (2, b"newer")]
+            assert one.lost == []
+            await third.close()
+
+    run(main())
+
+
 def test_a_restart_that_nobody_noticed_ends_the_old_connections(run: Any) -> None:
     """The peer's machine vanished, so no FIN came; its new process greets us.
 
