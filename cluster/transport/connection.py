@@ -116,7 +116,7 @@ class Connection:
 
     @property
     def peer_serial(self) -> int:
-        """Which of its connections it is for the peer that dialled; they may arrive out of order."""
+        """Which of the dialler's connections it is; they may be made out of order."""
         hello = None if self._handshake is None else self._handshake.peer_hello
         return 0 if hello is None else hello.serial
 
