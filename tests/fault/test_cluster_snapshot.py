@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.e2e.node_process import NodeProcess
+
+
+def snapshots_of(node: NodeProcess) -> int:
+    """Return how many snapshots a node has installed since it first started."""
+    return node.log().count("installed the snapshot")
+
+
+def has_another(node: NodeProcess, count: int) -> bool:
+    return snapshots_of(node) > count
 
 
 def write_entries(cluster: ClusterProcess, count: int, clients: int = 16) -> None:
@@ -74,6 +84,7 @@ def run(directory: Path, entries: int) -> None:
             write_entries(cluster, entries)
             written = time.monotonic() - began
             first = int(dict(query(cluster.leader(1), "SHOW RAFT GROUP 1"))["first_index"])
+            installed = snapshots_of(behind)
             began = time.monotonic()
             behind.start()
             wait_for(lambda: is_in_step(cluster, behind), 120, "a replica in step")
@@ -82,7 +93,8 @@ def run(directory: Path, entries: int) -> None:
                 f"in step after {time.monotonic() - began:.1f} s"
             )
             assert first > 2, "the log was compacted"
-            assert "installed the snapshot" in behind.log()
+            # It is said a moment after it has taken effect.
+            wait_for(partial(has_another, behind, installed), 10, "a snapshot's end")
             assert digest(behind) == digest(cluster.leader(1))
         # Killed amid a snapshot, and again.
         behind.kill()
