@@ -24,9 +24,8 @@ class SystemClock:
         """Microseconds since the Unix epoch."""
         return time.time_ns() // 1000
 
-    def monotonic(self) -> float:
-        """Seconds since an arbitrary start."""
-        return time.monotonic()
+    # Asked twice for each statement: the function itself, for a frame around it costs more than it.
+    monotonic = staticmethod(time.monotonic)
 
 
 class FaultClock:

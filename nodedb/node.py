@@ -130,7 +130,8 @@ class Node:
         """Make a node of its settings; ``read_config`` reads them again at SIGHUP."""
         self._config = config
         self._read_config = read_config
-        self._clock = clock or FaultClock(SystemClock())
+        real = clock or SystemClock()
+        self._clock = FaultClock(real) if config.fault_injection and clock is None else real
         self._fatal: StorageError | None = None
         self._closers: list[Callable[[], None]] = []
         self._phases = StartPhases()
