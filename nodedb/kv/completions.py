@@ -36,6 +36,11 @@ class Completion(NamedTuple):
     number: int
     answer: bytes
 
+    @property
+    def name(self) -> tuple[int, int]:
+        """What stays the same however often the request is sent."""
+        return self.origin, self.number
+
 
 class CompletionTable:
     """The requests of the last minute, by origin and number."""
@@ -57,7 +62,7 @@ class CompletionTable:
 
     def add(self, completion: Completion, timestamp: int) -> None:
         """Note a request that was committed at a timestamp, which grow."""
-        self._found[completion.origin, completion.number] = timestamp, completion.answer
+        self._found[completion.name] = timestamp, completion.answer
         self._byte_count += len(completion.answer) + _RECORD_BYTES
         oldest = timestamp - pack_timestamp(KEPT_MS)
         while self._found:

@@ -334,7 +334,7 @@ class TransactionBlock:
         assert transaction is not None
         self._commit_waiter = None
         error = failure if failure is not None else waiter.error
-        self._manager.end_commit(transaction, is_committed=error is None)
+        self._manager.end_commit(transaction, error)
         if error is not None:
             self.rollback()
             raise error

@@ -51,6 +51,7 @@ from nodedb.txn.transaction import PREFIX_BYTES, Mark, Transaction
 from nodedb.txn.waiting import LockWaits
 from nodedb.waiter import Interrupts, Waiter
 from sql.catalog.descriptor import Table
+from sql.errors import StatementCompletionUnknown
 
 TRANSACTION_BYTES_MAX_DEFAULT: Final = 1 << 30
 _COMMAND_STEP: Final = 1
@@ -116,6 +117,8 @@ class TransactionManager:
         """Decided transactions whose rows are not applied yet: nothing begins meanwhile."""
         self._finished: list[int] = []
         """Prepared transactions that are over, whose decisions are still remembered."""
+        self._requests: set[tuple[int, int]] = set()
+        """Names of requests whose commit was begun in this tenure, until they are recorded."""
         self.outcome_of: Callable[[int], str] = _always_applied
         """Why the metadata group refused the entry at an index, "" if it did not."""
 
@@ -141,6 +144,7 @@ class TransactionManager:
         self.timestamps.reset(oracle)
         self.recent_writes = RecentWrites()
         self._finished = []
+        self._requests = set()
         self.tenure = tenure
 
     def check_tenure(self, transaction: Transaction) -> None:
@@ -270,6 +274,9 @@ class TransactionManager:
             self.commit_count += 1
             self._note_moves(transaction)
             return index if change is not None else 0
+        except StatementCompletionUnknown:
+            transaction.is_unknown = True
+            raise
         finally:
             # A coroutine that is torn down amid the flush must not free rows that are still coming.
             if all(waiter.done for waiter in waiters):
@@ -327,11 +334,12 @@ class TransactionManager:
             self._end(transaction)
             raise
 
-    def end_commit(self, transaction: Transaction, *, is_committed: bool) -> None:
-        """Release a transaction's locks after its commit was decided, either way."""
-        if is_committed:
+    def end_commit(self, transaction: Transaction, error: BaseException | None) -> None:
+        """Release a transaction's locks after its commit was decided, either way, or given up."""
+        if error is None:
             self.commit_count += 1
             self._note_moves(transaction)
+        transaction.is_unknown = isinstance(error, StatementCompletionUnknown)
         self._end(transaction)
 
     def note_decision(self, transaction: Transaction) -> None:
@@ -362,6 +370,10 @@ class TransactionManager:
             self._forget_reads(transaction)
         transaction.forget_writes()
         self.locks.release_all(transaction)
+        completion = transaction.completion
+        # One whose fate is unknown may yet be committed in this tenure: it keeps its name.
+        if completion is not None and not transaction.is_unknown:
+            self._requests.discard(completion.name)
 
     def _forget_reads(self, transaction: Transaction) -> None:
         if transaction.reads is not None:
@@ -398,23 +410,18 @@ class TransactionManager:
     # Requests that may be sent again (PROTOCOL rule 17).
 
     def is_under_way(self, origin: int, number: int) -> bool:
-        """Tell whether a request's commit is proposed, and may take effect any time."""
-        if self.group.amid_timestamp:
-            return True  # It may be what is being applied.
-        return any(
-            isinstance(proposed, (Completing, Completed))
-            and proposed.completion[:2] == (origin, number)
-            for proposed in self.replicator.in_flight(self.group.group_id)
-        )
+        """Tell whether a request's commit was begun here, and may take effect any time."""
+        return (origin, number) in self._requests
 
     def _check_first(self, transaction: Transaction) -> None:
-        """Raise 40001 where the same request has been committed already, by another executor."""
-        completion = transaction.completion
-        if (
-            completion is not None
-            and self.group.completions.find(completion.origin, completion.number) is not None
-        ):
+        """Take a request's name; 40001 where another executor has it, or has committed with it."""
+        if transaction.completion is None:
+            return
+        name = transaction.completion.name
+        if name in self._requests or self.group.completions.find(*name) is not None:
+            transaction.completion = None  # The name is the other one's.
             raise leader_has_changed()
+        self._requests.add(name)
 
     def _recorded(
         self, transaction: Transaction, payload: bytes, effects: Any

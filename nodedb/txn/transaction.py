@@ -70,7 +70,8 @@ class Transaction:
     ``began`` is monotonic seconds. ``is_validated``: what it reads must still hold when it commits
     (SERIALIZABLE, and not READ ONLY); ``reads`` is that, None before its first statement.
     ``has_other_effects``: it did what a rollback does not undo, such as drawing from a sequence.
-    ``completion`` is recorded with its commit, where it is all of a forwarded request.
+    ``completion`` is recorded with its commit, where it is all of a forwarded request;
+    ``is_unknown``: nobody knows whether it was committed.
 
     ``unchecked`` are the keys of deferrable unique constraints that may have several rows since the
     present statement, by the key; ``deferred`` those of earlier ones, whose check is deferred.
@@ -98,6 +99,7 @@ class Transaction:
         "is_active",
         "is_expendable",
         "is_snapshot",
+        "is_unknown",
         "is_validated",
         "lock_timeout_ms",
         "log_waits_ms",
@@ -122,6 +124,7 @@ class Transaction:
         began: float = 0.0,
     ) -> None:
         self.completion: Completion | None = None
+        self.is_unknown = False
         self.interrupts = interrupts
         self.lock_timeout_ms = 0
         self.log_waits_ms = 0

@@ -7,6 +7,8 @@ from forwarding_world import SYNC, Client, World, bind, execute, message, parse,
 
 from cluster.metadata.oracle import pack_timestamp
 from nodedb.kv.completions import BYTES_MAX, KEPT_MS, Completion, CompletionTable
+from nodedb.waiter import Interrupts
+from sql.errors import SerializationFailure
 
 UNKNOWN = "could not determine whether the transaction was committed"
 
@@ -163,6 +165,41 @@ def test_a_silent_leader_is_left_when_another_one_leads(world: World, client: Cl
     world.elect(3)
     world.advance(1.5)
     assert client.take() == ["C INSERT 0 1", "Z I"]
+
+
+def test_the_same_leader_is_asked_again_while_the_first_run_goes_on(
+    world: World, client: Client
+) -> None:
+    """The gateway took it for lost; it leads all the time and has not heard of that."""
+    client.connection.receive(query("INSERT INTO t SELECT 3, pg_sleep(6)::text"))
+    world.run()
+    world.servers[0].freeze()
+    world.advance(5)
+    world.servers[0].thaw()
+    world.advance(8)
+    assert client.take() == ["C INSERT 0 1", "Z I"]
+    assert client.rows("SELECT count(*) FROM t") == ["3"]
+
+
+def test_two_runs_that_commit_at_once_are_one(world: World) -> None:
+    manager = world.node.transactions
+    interrupts = Interrupts()
+    first, second = manager.begin(1, interrupts), manager.begin(2, interrupts)
+    for key, transaction in ((b"k1", first), (b"k2", second)):
+        transaction.put(key, b"row", 0)
+        transaction.completion = Completion(7, 1, b"answer")
+    waiter = manager.commit_rows(first)
+    assert manager.is_under_way(7, 1)
+    with pytest.raises(SerializationFailure):
+        manager.commit_rows(second)
+    assert manager.is_under_way(7, 1)
+    world.run()
+    assert waiter is not None
+    assert waiter.done
+    manager.end_commit(first, waiter.error)
+    assert not manager.is_under_way(7, 1)
+    assert world.node.group.completions.find(7, 1) == b"answer"
+    assert world.node.group.newest(b"k2") is None
 
 
 def test_what_is_recorded_does_not_reach_back(world: World, client: Client) -> None:
